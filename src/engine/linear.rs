@@ -1,0 +1,27 @@
+//! The one linear layer: a frozen weight, a bias, and whatever LoRA pairs a request mounts on it.
+
+use crate::{AdapterSet, Result, ops};
+use candle_core::Tensor;
+
+/// Names a linear layer of the transformer; [`AdapterSet`] is indexed by it.
+pub type LinearId = usize;
+
+/// y = x·Wᵀ + b + Σ scale·(x·Aᵀ)·Bᵀ. Gradients flow to x and to the pairs, never to W or b.
+pub struct Linear {
+    /// `None` for layers that no adapter reaches (text encoders, VAE).
+    pub id: Option<LinearId>,
+    pub weight: ops::Weight,
+    /// [out]
+    pub bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// x: [.., in] → [.., out]
+    pub fn forward(&self, x: &Tensor, adapters: &AdapterSet) -> Result<Tensor> {
+        let mut y = ops::linear(x, &self.weight, self.bias.as_ref())?;
+        for pair in self.id.map(|id| adapters.pairs(id)).unwrap_or_default() {
+            y = ops::add_lora(&y, x, pair)?;
+        }
+        Ok(y)
+    }
+}

@@ -1,0 +1,58 @@
+//! Each fused operation in candle's own differentiable primitives: slow, obvious, and what the fast ones are tested against.
+
+use candle_core::{D, Result, Tensor};
+
+/// LayerNorm without weights, then x·(1 + scale) + shift. x: [B, S, C]; shift, scale: [B, C].
+pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    let normal = centred.broadcast_div(&(variance + epsilon)?.sqrt()?)?;
+    normal.broadcast_mul(&(scale + 1.0)?.unsqueeze(1)?)?.broadcast_add(&shift.unsqueeze(1)?)
+}
+
+/// RMSNorm over each head with `weight` [D], then rotary embedding of interleaved pairs.
+/// x: [B, S, H, D]; cos, sin: [S, D/2].
+pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, cos: &Tensor, sin: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let (b, s, h, d) = x.dims4()?;
+    let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
+    let x = x.broadcast_div(&(mean_square + epsilon)?.sqrt()?)?.broadcast_mul(weight)?;
+    let pairs = x.reshape((b, s, h, d / 2, 2))?;
+    let (x0, x1) = (pairs.narrow(4, 0, 1)?, pairs.narrow(4, 1, 1)?);
+    let cos = cos.reshape((1, s, 1, d / 2, 1))?;
+    let sin = sin.reshape((1, s, 1, d / 2, 1))?;
+    let y0 = (x0.broadcast_mul(&cos)? - x1.broadcast_mul(&sin)?)?;
+    let y1 = (x1.broadcast_mul(&cos)? + x0.broadcast_mul(&sin)?)?;
+    Tensor::cat(&[y0, y1], 4)?.reshape((b, s, h, d))
+}
+
+/// softmax(q·kᵀ / √D)·v over all tokens. q, k, v: [B, S, H, D] → [B, S, H·D].
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let (b, s, h, d) = q.dims4()?;
+    let heads = |x: &Tensor| x.transpose(1, 2)?.contiguous();
+    let (q, k, v) = (heads(q)?, heads(k)?, heads(v)?);
+    let scores = (q.matmul(&k.t()?.contiguous()?)? / (d as f64).sqrt())?;
+    let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
+    weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, s, h * d))
+}
+
+/// residual + gate·x. residual, x: [B, S, C]; gate: [B, C].
+pub fn gate_residual(residual: &Tensor, gate: &Tensor, x: &Tensor) -> Result<Tensor> {
+    residual + x.broadcast_mul(&gate.unsqueeze(1)?)?
+}
+
+/// GELU, tanh approximation.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    x.gelu()
+}
+
+/// x·Wᵀ + b. x: [.., in]; weight: [out, in].
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let y = x.broadcast_matmul(&weight.t()?)?;
+    bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
+}
+
+/// y + scale·(x·Aᵀ)·Bᵀ. a: [r, in]; b: [out, r].
+pub fn add_lora(y: &Tensor, x: &Tensor, a: &Tensor, b: &Tensor, scale: f64) -> Result<Tensor> {
+    let side = x.broadcast_matmul(&a.t()?)?.broadcast_matmul(&b.t()?)?;
+    y + (side * scale)?
+}
