@@ -1,0 +1,22 @@
+//! What can go wrong in training, in sentences for the person who started it.
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A recipe value outside its limits.
+    #[error("{0}")]
+    Recipe(String),
+    /// A dataset that cannot be read, and which file of it.
+    #[error("{0}")]
+    Dataset(String),
+    /// A checkpoint or cache that does not belong to this run, or is damaged.
+    #[error("{0}")]
+    State(String),
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
