@@ -1,1 +1,5 @@
-fn main(){}
+//! The `atelier` program: one subcommand a job.
+
+fn main() -> std::process::ExitCode {
+    atelier::cli::main()
+}

@@ -1,0 +1,3 @@
+//! The subcommands.
+
+pub fn main() -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
