@@ -1,0 +1,1 @@
+//! Small pieces of the pages, one a file.
