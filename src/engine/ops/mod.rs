@@ -1,14 +1,25 @@
 //! The operations a FLUX block is made of, fused, with their gradients. Each has a plain twin in [`plain`] that is its specification.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub mod attention;
 pub mod elementwise;
 pub mod linear;
+pub mod lora;
+mod matrix;
 pub mod norm;
 pub mod plain;
+pub mod qk_norm;
 pub mod rope;
+mod simd;
+mod storage;
+#[cfg(test)]
+mod testing;
 
-pub use attention::attention;
+pub use attention::{attention, attention_with_bias};
 pub use elementwise::{gate_residual, gelu};
-pub use linear::{Weight, add_lora, linear};
-pub use norm::{layer_norm_modulate, rms_norm_rope};
+pub use linear::{Weight, linear};
+pub use lora::add_lora;
+pub use norm::layer_norm_modulate;
+pub use qk_norm::rms_norm_rope;
 pub use rope::Rope;

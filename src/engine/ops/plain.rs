@@ -27,12 +27,26 @@ pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, cos: &Tensor, sin: &Tensor, ep
 
 /// softmax(q·kᵀ / √D)·v over all tokens. q, k, v: [B, S, H, D] → [B, S, H·D].
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    let (b, s, h, d) = q.dims4()?;
-    let heads = |x: &Tensor| x.transpose(1, 2)?.contiguous();
-    let (q, k, v) = (heads(q)?, heads(k)?, heads(v)?);
-    let scores = (q.matmul(&k.t()?.contiguous()?)? / (d as f64).sqrt())?;
-    let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
-    weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, s, h * d))
+    weighted_mean((scores(q, k)? / (q.dim(3)? as f64).sqrt())?, v)
+}
+
+/// softmax(scale·q·kᵀ + bias)·v. bias: [H or 1, S, S].
+pub fn attention_with_bias(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: &Tensor) -> Result<Tensor> {
+    weighted_mean((scores(q, k)? * scale)?.broadcast_add(&bias.to_dtype(q.dtype())?)?, v)
+}
+
+/// q·kᵀ of each head, [B, H, S, S].
+fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor> {
+    by_head(q)?.matmul(&by_head(k)?.t()?.contiguous()?)
+}
+
+fn weighted_mean(scores: Tensor, v: &Tensor) -> Result<Tensor> {
+    candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&by_head(v)?)?.transpose(1, 2)?.contiguous()?.flatten_from(2)
+}
+
+/// [B, S, H, D] → [B, H, S, D]
+fn by_head(x: &Tensor) -> Result<Tensor> {
+    x.transpose(1, 2)?.contiguous()
 }
 
 /// residual + gate·x. residual, x: [B, S, C]; gate: [B, C].
