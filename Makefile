@@ -1,0 +1,75 @@
+# make run     builds everything and serves it at http://localhost:7860
+# make test    every test, the browser's included
+# make lint    formatting and clippy
+# make bench   beside diffusers, on this machine
+#
+# `tools/cargo` is cargo with a toolchain that compiles for the server and for the browser; the first call may install one.
+
+MAKEFLAGS += --no-print-directory --jobs=$(shell nproc 2>/dev/null || echo 2)
+
+cargo := tools/cargo
+site  := target/site
+wasm  := target/wasm32-unknown-unknown/wasm/atelier_browser.wasm
+
+.PHONY: run build server site test lint check-format fmt bench toolchain driver clean-data FORCE
+
+run: build
+	target/release/atelier serve
+
+build: server site
+
+# Naming one test makes cargo choose the dependencies' features as `cargo test` does, so that `make test` reuses all of it.
+server: toolchain
+	+$(cargo) build --release --bins --test layers
+
+site: $(site)/pkg/atelier.wasm $(site)/pkg/atelier.css
+	cp -R public/. $(site)
+
+# cargo leaves the file alone when nothing changed, and then the bindings stay too.
+$(wasm): FORCE | toolchain
+	+$(cargo) build --profile wasm --target wasm32-unknown-unknown -p atelier-browser
+
+target/release/bindgen: tools/bindgen/main.rs tools/bindgen/Cargo.toml Cargo.lock | toolchain
+	+$(cargo) build --release -p bindgen
+	touch $@
+
+$(site)/pkg/atelier.wasm: $(wasm) target/release/bindgen
+	mkdir -p $(@D)
+	target/release/bindgen $(wasm) $(@D) atelier
+
+$(site)/pkg/atelier.css: $(shell find style -name '*.css') tools/css.sh
+	mkdir -p $(@D)
+	tools/css.sh style/main.css >$@.part
+	mv $@.part $@
+
+test: build driver node_modules/axe-core
+	+$(cargo) test --release
+
+driver:
+	@command -v chromedriver >/dev/null || tools/debian.sh chromium chromium-driver
+
+node_modules/axe-core: package-lock.json
+	@command -v npm >/dev/null || tools/debian.sh npm
+	npm ci
+	touch $@
+
+lint: check-format toolchain
+	@cargo clippy --version >/dev/null 2>&1 || tools/debian.sh rust-web-clippy
+	+$(cargo) clippy --release --all-targets -- -D warnings
+
+# rustfmt comes with rustup's stable, whichever toolchain compiles.
+check-format:
+	env -u RUSTUP_TOOLCHAIN cargo fmt --all --check
+
+fmt:
+	env -u RUSTUP_TOOLCHAIN cargo fmt --all
+
+bench: server
+	tools/bench/run.sh
+
+toolchain:
+	@tools/toolchain.sh >/dev/null
+
+# Pictures, style sets, adapters and runs that the server keeps.
+clean-data:
+	rm -rf data
