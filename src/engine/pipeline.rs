@@ -1,9 +1,17 @@
 //! Prompt → picture, one step at a time. The whole of generation on one page.
 
-use crate::{GenerateParams, Result, scheduler::Scheduler, text_encoder::TextEncoder, transformer::Transformer, vae::Vae};
-use candle_core::Device;
+use crate::{
+    AdapterSet, Coverage, Error, GenerateParams, Result,
+    checkpoint::check_model_folder,
+    latents::PackedLatents,
+    scheduler::Scheduler,
+    text_encoder::{Conditioning, TextEncoder},
+    transformer::{Step, Transformer},
+    vae::Vae,
+};
+use candle_core::{Device, Tensor};
 use image::RgbImage;
-use std::path::Path;
+use std::{ops::ControlFlow, path::Path};
 
 /// A loaded model: weights that never change.
 pub struct Pipeline {
@@ -18,56 +26,126 @@ pub struct Pipeline {
 
 /// Pictures in the making: state only, so that one device can serve several in turn.
 pub struct Generation {
-    // params, conditioning, adapters, sigmas, latents, index
+    params: GenerateParams,
+    conditioning: Conditioning,
+    adapters: AdapterSet,
+    coverage: Vec<Coverage>,
+    /// One more than there are steps; the last is 0.
+    sigmas: Vec<f64>,
+    latents: PackedLatents,
+    /// Of the last step.
+    velocity: Option<Tensor>,
+    done: usize,
 }
 
 impl Pipeline {
     /// Loads a FLUX.1 folder in diffusers layout.
     pub fn load(model: &Path, device: &Device) -> Result<Self> {
-        todo!()
+        check_model_folder(model)?;
+        let (transformer, (text_encoder, vae)) = rayon::join(
+            || Transformer::load(model, device),
+            || rayon::join(|| TextEncoder::load(model, device), || Vae::load(model, device)),
+        );
+        Ok(Self {
+            name: folder_name(model),
+            device: device.clone(),
+            text_encoder: text_encoder?,
+            transformer: transformer?,
+            vae: vae?,
+            scheduler: Scheduler::load(model)?,
+        })
     }
 
     /// Checks the parameters, encodes the prompt, draws the noise.
     pub fn start(&self, params: GenerateParams) -> Result<Generation> {
-        todo!()
+        params.check()?;
+        let conditioning = self.text_encoder.encode(&[&params.prompt], params.max_sequence_length)?;
+        let noise = PackedLatents::noise(params.seed, params.count, params.size, &self.device)?;
+        self.start_from(params, conditioning, noise)
     }
 
-    /// Makes the pictures in one go. `on_step` hears (steps done, steps in all, the generation) and may break to cancel.
-    pub fn generate(
-        &self,
-        params: GenerateParams,
-        on_step: &mut dyn FnMut(&Generation) -> std::ops::ControlFlow<()>,
-    ) -> Result<Vec<RgbImage>> {
-        todo!()
+    /// The same from a conditioning and noise that the caller brings; `prompt`, `seed` and `max_sequence_length` are not used.
+    pub fn start_from(&self, params: GenerateParams, conditioning: Conditioning, latents: PackedLatents) -> Result<Generation> {
+        params.check()?;
+        let (adapters, coverage) = AdapterSet::mount(&self.transformer, &params.adapters)?;
+        let sigmas = self.scheduler.sigmas(params.steps, params.size);
+        Ok(Generation { params, conditioning, adapters, coverage, sigmas, latents, velocity: None, done: 0 })
+    }
+
+    /// Makes the pictures in one go. `on_step` hears of the generation after every step and may break to cancel.
+    pub fn generate(&self, params: GenerateParams, on_step: &mut dyn FnMut(&Generation) -> ControlFlow<()>) -> Result<Vec<RgbImage>> {
+        let mut generation = self.start(params)?;
+        while !generation.is_finished() {
+            generation.step(self)?;
+            if on_step(&generation).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        generation.finish(self)
     }
 }
 
 impl Generation {
+    /// One Euler step: x ← x + (σ' - σ)·v, in f32.
+    pub fn step(&mut self, pipeline: &Pipeline) -> Result<()> {
+        if self.is_finished() {
+            return Ok(());
+        }
+        let (sigma, next) = (self.sigmas[self.done], self.sigmas[self.done + 1]);
+        let rows = self.latents.0.dim(0)?;
+        let step = Step {
+            size: self.params.size,
+            conditioning: &self.conditioning,
+            sigma: &vec![sigma; rows],
+            guidance: &vec![self.params.guidance; rows],
+        };
+        let velocity = pipeline.transformer.forward(&self.latents, &step, &self.adapters)?;
+        self.latents = PackedLatents((&self.latents.0 + (&velocity * (next - sigma))?)?);
+        self.velocity = Some(velocity);
+        self.done += 1;
+        Ok(())
+    }
+
+    /// A small look at the unfinished pictures (1/8 of the size), cheap enough for every step: the clean latents x - σ·v
+    /// that the last velocity points to.
+    pub fn preview(&self, pipeline: &Pipeline) -> Result<Vec<RgbImage>> {
+        let clean = match &self.velocity {
+            Some(velocity) => (&self.latents.0 - (velocity * self.sigmas[self.done])?)?,
+            None => self.latents.0.clone(),
+        };
+        pipeline.vae.preview(&PackedLatents(clean).unpack(self.params.size)?)
+    }
+
+    /// Decodes the latents.
+    pub fn finish(self, pipeline: &Pipeline) -> Result<Vec<RgbImage>> {
+        pipeline.vae.decode(&self.latents.unpack(self.params.size)?)
+    }
+
     pub fn params(&self) -> &GenerateParams {
-        todo!()
+        &self.params
     }
 
     /// Steps done.
     pub fn done(&self) -> usize {
-        todo!()
+        self.done
     }
 
     pub fn is_finished(&self) -> bool {
-        todo!()
+        self.done + 1 >= self.sigmas.len()
     }
 
-    /// One Euler step.
-    pub fn step(&mut self, pipeline: &Pipeline) -> Result<()> {
-        todo!()
+    /// The state of the pictures: noise at first, clean when finished.
+    pub fn latents(&self) -> &PackedLatents {
+        &self.latents
     }
 
-    /// A small look at the unfinished pictures (1/8 of the size), cheap enough for every step: predicts the clean latents from the last velocity.
-    pub fn preview(&self, pipeline: &Pipeline) -> Result<Vec<RgbImage>> {
-        todo!()
+    /// Which modules of each adapter of the parameters found their layer.
+    pub fn coverage(&self) -> &[Coverage] {
+        &self.coverage
     }
+}
 
-    /// Decodes the finished latents.
-    pub fn finish(self, pipeline: &Pipeline) -> Result<Vec<RgbImage>> {
-        todo!()
-    }
+fn folder_name(model: &Path) -> String {
+    let absolute = model.canonicalize().unwrap_or_else(|_| model.to_owned());
+    absolute.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }

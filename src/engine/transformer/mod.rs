@@ -1,34 +1,33 @@
 //! The FLUX.1 transformer (`FluxTransformer2DModel`): velocity from packed latents, text, time and guidance.
+//!
+//! diffusers `models/transformers/transformer_flux.py`; module paths are the checkpoint's.
 
-use crate::{AdapterSet, Result, latents::PackedLatents, linear::LinearId, text_encoder::Conditioning, Size};
+mod config;
+mod double;
+mod embed;
+mod gradients;
+mod layers;
+mod modulation;
+mod output;
+mod positions;
+mod qkv;
+mod single;
+
+pub use config::Config;
+pub use gradients::Checkpointing;
+pub use layers::LinearInfo;
+
+use crate::{AdapterSet, Error, Result, Size, checkpoint::Checkpoint, latents::PackedLatents, text_encoder::Conditioning};
 use candle_core::{Device, Tensor};
+use double::DoubleBlock;
+use embed::{Embedded, Embedders};
+use layers::Layers;
+use output::Output;
+use positions::{Positions, PositionsCache};
+use single::SingleBlock;
 use std::path::Path;
 
-/// transformer/config.json
-#[derive(Clone, Debug, serde::Deserialize)]
-pub struct Config {
-    pub in_channels: usize,
-    pub num_layers: usize,
-    pub num_single_layers: usize,
-    pub attention_head_dim: usize,
-    pub num_attention_heads: usize,
-    pub joint_attention_dim: usize,
-    pub pooled_projection_dim: usize,
-    pub guidance_embeds: bool,
-    pub axes_dims_rope: Vec<usize>,
-}
-
-/// A linear layer that an adapter may sit on.
-#[derive(Clone, Debug)]
-pub struct LinearInfo {
-    pub id: LinearId,
-    /// diffusers module path, such as `single_transformer_blocks.4.proj_out`
-    pub path: String,
-    pub in_features: usize,
-    pub out_features: usize,
-}
-
-/// One call's inputs beside the latents.
+/// One call's inputs beside the latents. A conditioning of one row serves every row of the latents.
 pub struct Step<'a> {
     pub size: Size,
     pub conditioning: &'a Conditioning,
@@ -38,45 +37,98 @@ pub struct Step<'a> {
     pub guidance: &'a [f64],
 }
 
-/// What backward keeps: everything, or block inputs only (each block is run again).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Checkpointing {
-    #[default]
-    None,
-    Full,
-}
-
 pub struct Transformer {
     pub config: Config,
+    device: Device,
+    linears: Vec<LinearInfo>,
+    embedders: Embedders,
+    transformer_blocks: Vec<DoubleBlock>,
+    single_transformer_blocks: Vec<SingleBlock>,
+    output: Output,
+    positions: PositionsCache,
 }
 
 impl Transformer {
     pub fn load(model: &Path, device: &Device) -> Result<Self> {
-        todo!()
+        let checkpoint = Checkpoint::open(model, "transformer", device)?;
+        let config: Config = checkpoint.config()?;
+        config.check().map_err(|problem| checkpoint.config_error(problem))?;
+        let keys = checkpoint.keys();
+        // The order of loading is the order of the flow; `gradients` relies on ids growing along it.
+        let mut layers = Layers::default();
+        let embedders = Embedders::load(&keys, &config, &mut layers)?;
+        let transformer_blocks = (0..config.num_layers)
+            .map(|i| DoubleBlock::load(&keys.at("transformer_blocks").at(i), &config, &mut layers))
+            .collect::<Result<_>>()?;
+        let single_transformer_blocks = (0..config.num_single_layers)
+            .map(|i| SingleBlock::load(&keys.at("single_transformer_blocks").at(i), &config, &mut layers))
+            .collect::<Result<_>>()?;
+        let output = Output::load(&keys, &config, &mut layers)?;
+        checkpoint.report_unused();
+        let (linears, positions) = (layers.infos, PositionsCache::default());
+        Ok(Self { config, device: device.clone(), linears, embedders, transformer_blocks, single_transformer_blocks, output, positions })
     }
 
     /// All adaptable layers; `linears()[i].id == i`.
     pub fn linears(&self) -> &[LinearInfo] {
-        todo!()
+        &self.linears
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The velocity (noise minus data), [B, tokens, 64].
     pub fn forward(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet) -> Result<Tensor> {
-        todo!()
+        let positions = self.positions(step)?;
+        let Embedded { mut picture, mut text, vector } = self.embed(latents, step, adapters)?;
+        for block in &self.transformer_blocks {
+            (picture, text) = block.forward(&picture, &text, &vector, &positions, adapters)?;
+        }
+        let mut joint = join(&text, &picture)?;
+        for block in &self.single_transformer_blocks {
+            joint = block.forward(&joint, &vector, &positions, adapters)?;
+        }
+        self.output.forward(&joint, &vector, &positions, adapters)
     }
 
-    /// Loss and gradients of the trainable tensors `variables` (the `Var`s inside `adapters`, in the order given) for
-    /// a loss computed from the prediction by `loss` (a differentiable scalar). With `Checkpointing::Full` each block is
-    /// re-run in backward. Returns (loss, one gradient per variable: zeros where nothing flowed).
-    pub fn gradients(
-        &self,
-        latents: &PackedLatents,
-        step: &Step,
-        adapters: &AdapterSet,
-        variables: &[candle_core::Var],
-        checkpointing: Checkpointing,
-        loss: &dyn Fn(&Tensor) -> Result<Tensor>,
-    ) -> Result<(f64, Vec<Tensor>)> {
-        todo!()
+    fn embed(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet) -> Result<Embedded> {
+        let batch = check_inputs(&self.config, latents, step)?;
+        self.embedders.forward(&latents.0, &step.conditioning.repeat(batch)?, step, adapters)
     }
+
+    fn positions(&self, step: &Step) -> Result<Positions> {
+        self.positions.get(step.conditioning.tokens.dim(1)?, step.size, &self.config.axes_dims_rope, &self.device)
+    }
+}
+
+/// [B, text, C], [B, picture, C] → [B, text + picture, C]
+fn join(text: &Tensor, picture: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::cat(&[text, picture], 1)?)
+}
+
+/// Refuses inputs whose shapes disagree; returns the batch size.
+fn check_inputs(config: &Config, latents: &PackedLatents, step: &Step) -> Result<usize> {
+    let refuse = |what: String| Err(Error::invalid(what));
+    let (batch, tokens, channels) = latents.0.dims3()?;
+    if (tokens, channels) != (step.size.tokens(), config.in_channels) {
+        let expected = (step.size.tokens(), config.in_channels);
+        return refuse(format!(
+            "latents [{batch}, {tokens}, {channels}]: a {} picture has [{batch}, {}, {}]",
+            step.size, expected.0, expected.1
+        ));
+    }
+    let (rows, _, width) = step.conditioning.tokens.dims3()?;
+    let (pooled_rows, pooled_width) = step.conditioning.pooled.dims2()?;
+    if (width, pooled_width) != (config.joint_attention_dim, config.pooled_projection_dim) {
+        let expected = (config.joint_attention_dim, config.pooled_projection_dim);
+        return refuse(format!("text states of width {width} and {pooled_width}: this model takes {} and {}", expected.0, expected.1));
+    }
+    if rows != pooled_rows || (rows != batch && rows != 1) {
+        return refuse(format!("{rows} text states and {pooled_rows} pooled vectors for {batch} pictures: give one each, or one for all"));
+    }
+    if step.sigma.len() != batch || (config.guidance_embeds && step.guidance.len() != batch) {
+        return refuse(format!("{} sigmas and {} guidances for {batch} pictures: give one each", step.sigma.len(), step.guidance.len()));
+    }
+    Ok(batch)
 }

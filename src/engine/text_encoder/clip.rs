@@ -1,0 +1,182 @@
+//! CLIP's text encoder (`CLIPTextModel`), pooled at the end-of-text token.
+//!
+//! transformers `models/clip/modeling_clip.py`.
+
+use super::{attention::Attention, embedding::embed};
+use crate::{
+    Result,
+    checkpoint::{Checkpoint, Keys},
+    linear::Linear,
+};
+use candle_core::{Device, IndexOp, Tensor};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// text_encoder/config.json
+#[derive(Clone, Debug, Deserialize)]
+struct Config {
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    max_position_embeddings: usize,
+    hidden_act: Activation,
+    #[serde(default = "default_eps")]
+    layer_norm_eps: f32,
+    eos_token_id: u32,
+}
+
+fn default_eps() -> f32 {
+    1e-5
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Activation {
+    QuickGelu,
+    Gelu,
+}
+
+impl Activation {
+    fn apply(self, x: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
+            Self::Gelu => x.gelu_erf(),
+        }
+    }
+}
+
+pub struct Clip {
+    config: Config,
+    /// [vocab, C], [77, C]
+    token_embedding: Tensor,
+    position_embedding: Tensor,
+    layers: Vec<Layer>,
+    final_layer_norm: Norm,
+    device: Device,
+}
+
+pub struct ClipOutput {
+    /// [B, 77, C]
+    pub last_hidden: Tensor,
+    /// [B, C]: the state of the first end-of-text token
+    pub pooled: Tensor,
+}
+
+impl Clip {
+    /// The encoder and its weight files.
+    pub(super) fn load(model: &Path, device: &Device) -> Result<(Self, Vec<PathBuf>)> {
+        let checkpoint = Checkpoint::open(model, "text_encoder", device)?;
+        let config: Config = checkpoint.config()?;
+        if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
+            return Err(checkpoint.config_error("hidden_size must be a multiple of num_attention_heads"));
+        }
+        // Newer transformers drop the outer module from the names.
+        let root = checkpoint.keys();
+        let keys = if root.has("text_model.embeddings.token_embedding.weight") { root.at("text_model") } else { root };
+        let embeddings = keys.at("embeddings");
+        let layers =
+            (0..config.num_hidden_layers).map(|i| Layer::load(&keys.at("encoder.layers").at(i), &config)).collect::<Result<_>>()?;
+        let clip = Self {
+            token_embedding: embeddings.take_f32("token_embedding.weight", &[config.vocab_size, config.hidden_size])?,
+            position_embedding: embeddings.take_f32("position_embedding.weight", &[config.max_position_embeddings, config.hidden_size])?,
+            layers,
+            final_layer_norm: Norm::load(&keys.at("final_layer_norm"), &config)?,
+            config,
+            device: device.clone(),
+        };
+        checkpoint.report_unused();
+        Ok((clip, checkpoint.files()))
+    }
+
+    /// Tokens that every prompt is padded or truncated to.
+    pub fn max_tokens(&self) -> usize {
+        self.config.max_position_embeddings
+    }
+
+    /// ids: one row per prompt, all of one length of at most [`Self::max_tokens`].
+    pub fn forward(&self, ids: &[Vec<u32>]) -> Result<ClipOutput> {
+        let tokens = ids.first().map_or(0, Vec::len);
+        let embedded = embed(&self.token_embedding, ids, &self.device)?;
+        let mut x = embedded.broadcast_add(&self.position_embedding.narrow(0, 0, tokens)?)?;
+        let mask = causal_mask(tokens, &self.device)?;
+        for layer in &self.layers {
+            x = layer.forward(&x, &mask, self.config.hidden_act)?;
+        }
+        let last_hidden = self.final_layer_norm.forward(&x)?;
+        let rows = ids.iter().enumerate().map(|(row, ids)| last_hidden.i((row, self.end_of_text(ids))));
+        let pooled = Tensor::stack(&rows.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+        Ok(ClipOutput { last_hidden, pooled })
+    }
+
+    /// Position of the first end-of-text token. Configs from before transformers PR 24773 say 2 for it and mean the
+    /// highest id of the row.
+    fn end_of_text(&self, ids: &[u32]) -> usize {
+        let wanted = match self.config.eos_token_id {
+            2 => ids.iter().copied().max().unwrap_or_default(),
+            id => id,
+        };
+        ids.iter().position(|&id| id == wanted).unwrap_or_default()
+    }
+}
+
+/// 0 up to and including the query's own position, -∞ after it: [S, S]
+fn causal_mask(tokens: usize, device: &Device) -> Result<Tensor> {
+    let value = |query: usize, key: usize| if key > query { f32::NEG_INFINITY } else { 0.0 };
+    let mask: Vec<f32> = (0..tokens).flat_map(|q| (0..tokens).map(move |k| value(q, k))).collect();
+    Ok(Tensor::from_vec(mask, (tokens, tokens), device)?)
+}
+
+struct Layer {
+    layer_norm1: Norm,
+    self_attn: Attention,
+    layer_norm2: Norm,
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl Layer {
+    fn load(keys: &Keys, config: &Config) -> Result<Self> {
+        let (width, heads) = (config.hidden_size, config.num_attention_heads);
+        let project = |name: &str| Linear::load(&keys.at("self_attn").at(name), width, width);
+        Ok(Self {
+            layer_norm1: Norm::load(&keys.at("layer_norm1"), config)?,
+            self_attn: Attention {
+                q: project("q_proj")?,
+                k: project("k_proj")?,
+                v: project("v_proj")?,
+                out: project("out_proj")?,
+                heads,
+                scale: ((width / heads) as f64).powf(-0.5),
+            },
+            layer_norm2: Norm::load(&keys.at("layer_norm2"), config)?,
+            fc1: Linear::load(&keys.at("mlp.fc1"), width, config.intermediate_size)?,
+            fc2: Linear::load(&keys.at("mlp.fc2"), config.intermediate_size, width)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, mask: &Tensor, activation: Activation) -> Result<Tensor> {
+        let x = (x + self.self_attn.forward(&self.layer_norm1.forward(x)?, mask)?)?;
+        let hidden = activation.apply(&self.fc1.apply(&self.layer_norm2.forward(&x)?)?)?;
+        Ok((&x + self.fc2.apply(&hidden)?)?)
+    }
+}
+
+/// LayerNorm with weight and bias. Not differentiable, as nothing here needs to be.
+struct Norm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f32,
+}
+
+impl Norm {
+    fn load(keys: &Keys, config: &Config) -> Result<Self> {
+        let take = |name| keys.take_f32(name, &[config.hidden_size]);
+        Ok(Self { weight: take("weight")?, bias: take("bias")?, eps: config.layer_norm_eps })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(candle_nn::ops::layer_norm(x, &self.weight, &self.bias, self.eps)?)
+    }
+}
