@@ -1,6 +1,6 @@
 //! What can go wrong in training, in sentences for the person who started it.
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -17,6 +17,13 @@ pub enum Error {
     Engine(#[from] engine::Error),
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
-    #[error("{0}")]
+    #[error("{}", sentence(.0))]
     Io(#[from] std::io::Error),
+}
+
+fn sentence(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => "the disk is full; free some space and go on: what is finished is kept".into(),
+        _ => format!("a file could not be read or written: {error}"),
+    }
 }

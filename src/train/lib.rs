@@ -2,13 +2,23 @@
 //!
 //! Everything a run does lies in its folder: recipe, caches, checkpoints, samples, event file, adapter.
 
+mod atomic;
+pub mod batch;
+pub mod buckets;
 pub mod cache;
 pub mod dataset;
 pub mod error;
+pub mod estimate;
+mod lora;
 pub mod objective;
 pub mod optimizer;
+mod order;
+mod random;
 pub mod recipe;
+mod run;
+mod samples;
 pub mod state;
+mod tensor_file;
 pub mod tensorboard;
 pub mod trainer;
 

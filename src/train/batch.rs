@@ -1,0 +1,110 @@
+//! One micro-batch: which pictures, how noisy, with which captions. Everything drawn from (seed, step, micro-step, row).
+
+use crate::buckets::Frame;
+use crate::cache::Cache;
+use crate::dataset::Item;
+use crate::objective::{self, Example};
+use crate::order::Order;
+use crate::random::{self, Purpose};
+use crate::{Dataset, Recipe, Result};
+use candle_core::Tensor;
+use engine::latents::{Latents, PackedLatents};
+use engine::text_encoder::Conditioning;
+use engine::{Pipeline, Size, transformer};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+/// The run's pictures in their frames, and the order they are seen in.
+pub struct Batches {
+    order: Order,
+    /// For each item its frame, and its mirrored frame if the recipe flips.
+    frames: Vec<Vec<Frame>>,
+}
+
+/// What the transformer is asked, and what it should have answered.
+pub struct Batch {
+    pub example: Example,
+    conditioning: Conditioning,
+    sigma: Vec<f64>,
+    guidance: Vec<f64>,
+    size: Size,
+}
+
+impl Batch {
+    pub fn step(&self) -> transformer::Step<'_> {
+        transformer::Step { size: self.size, conditioning: &self.conditioning, sigma: &self.sigma, guidance: &self.guidance }
+    }
+}
+
+impl Batches {
+    pub fn new(recipe: &Recipe, dataset: &Dataset) -> Self {
+        let flips: &[bool] = if recipe.flip { &[false, true] } else { &[false] };
+        let frame = |item: &Item, flipped| Frame::of(recipe, &item.sha256, (item.width, item.height), flipped);
+        let frames: Vec<Vec<_>> = dataset.items.iter().map(|item| flips.iter().map(|&flipped| frame(item, flipped)).collect()).collect();
+        let sizes: Vec<_> = frames.iter().map(|frames| frames[0].size).collect();
+        Self { order: Order::new(recipe.seed, recipe.batch_size, &sizes), frames }
+    }
+
+    /// The frames of an item that the cache must hold.
+    pub fn frames(&self, item: usize) -> &[Frame] {
+        &self.frames[item]
+    }
+
+    /// The items of a micro-batch; `step` counts from 1, `micro` from 0.
+    pub fn items(&self, recipe: &Recipe, step: usize, micro: usize) -> Vec<usize> {
+        self.order.batch((step - 1) * recipe.accumulate + micro)
+    }
+
+    /// Draws a micro-batch out of the cache.
+    pub fn draw(&self, pipeline: &Pipeline, recipe: &Recipe, dataset: &Dataset, cache: &Cache, step: usize, micro: usize) -> Result<Batch> {
+        let items = self.items(recipe, step, micro);
+        let size = self.frames[items[0]][0].size;
+        let mu = pipeline.scheduler.mu(size);
+        let mut rows = Rows::default();
+        for (row, &index) in items.iter().enumerate() {
+            let rng = |purpose| random::keyed(recipe.seed, purpose, &[&step, &micro, &row]);
+            let item = &dataset.items[index];
+            let frame = self.frames[index][rng(Purpose::Flip).random_range(0..self.frames[index].len())];
+            let dropped = rng(Purpose::CaptionDropout).random::<f64>() < recipe.caption_dropout;
+            rows.conditioning.push(if dropped { cache.nothing() } else { cache.conditioning(item) }.clone());
+            rows.latents.push(posterior_sample(cache, item, &frame, &mut rng(Purpose::Posterior))?);
+            rows.noise.push(normal_like(&rows.latents[row], &mut rng(Purpose::Noise))?);
+            rows.sigma.push(objective::sigma(recipe, mu, &mut rng(Purpose::Timestep)));
+        }
+        rows.into_batch(pipeline, recipe, size)
+    }
+}
+
+#[derive(Default)]
+struct Rows {
+    conditioning: Vec<Conditioning>,
+    latents: Vec<Tensor>,
+    noise: Vec<Tensor>,
+    sigma: Vec<f64>,
+}
+
+impl Rows {
+    fn into_batch(self, pipeline: &Pipeline, recipe: &Recipe, size: Size) -> Result<Batch> {
+        let pictures = pipeline.vae.normalise(&Tensor::cat(&self.latents, 0)?)?.pack()?;
+        let noise: PackedLatents = Latents(Tensor::cat(&self.noise, 0)?).pack()?;
+        let column = |of: fn(&Conditioning) -> &Tensor| Tensor::cat(&self.conditioning.iter().map(of).collect::<Vec<_>>(), 0);
+        Ok(Batch {
+            example: Example::new(&pictures, &noise, &self.sigma, recipe.weighting)?,
+            conditioning: Conditioning { pooled: column(|c| &c.pooled)?, tokens: column(|c| &c.tokens)? },
+            guidance: vec![recipe.guidance; self.sigma.len()],
+            sigma: self.sigma,
+            size,
+        })
+    }
+}
+
+/// A draw from the VAE's distribution: mean + e^(logvar/2)·ε, with diffusers' bounds on logvar. [1, 16, H/8, W/8], not normalised.
+fn posterior_sample(cache: &Cache, item: &Item, frame: &Frame, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let posterior = cache.posterior(item, frame);
+    let deviation = (posterior.logvar.clamp(-30f32, 20f32)? * 0.5)?.exp()?;
+    Ok((&posterior.mean + (deviation * normal_like(&posterior.mean, rng)?)?)?)
+}
+
+fn normal_like(tensor: &Tensor, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    Ok(Tensor::from_vec(random::normal(rng, tensor.elem_count()), tensor.shape(), tensor.device())?)
+}
