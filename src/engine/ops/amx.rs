@@ -14,15 +14,23 @@ pub const DEPTH: usize = 32;
 /// Rows and columns of the output that one kernel call makes: two tiles each way.
 pub const BLOCK: usize = 2 * ROWS;
 
-/// 16 × 16 pairs of bf16, or 16 × 16 f32.
+/// A row of a tile: 16 pairs of bf16, or 16 f32.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub struct Tile([u32; ROWS * ROWS]);
+pub struct Line([u32; ROWS]);
+
+impl Line {
+    pub const ZERO: Self = Self([0; ROWS]);
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Tile(pub [Line; ROWS]);
 
 const TILE_BYTES: usize = size_of::<Tile>();
 
 impl Tile {
-    pub const ZERO: Self = Self([0; ROWS * ROWS]);
+    pub const ZERO: Self = Self([Line::ZERO; ROWS]);
 }
 
 /// Whether this CPU has AMX for bf16 and the kernel lets this process use it. Linux gives the tile registers to a process that asks for them.
@@ -97,19 +105,19 @@ impl Right {
     /// `exact`: every value is a bf16 value, so that lo would be 0.
     pub fn pack(matrix: Matrix, exact: bool) -> Self {
         let (steps, parts) = (matrix.rows.div_ceil(DEPTH), if exact { 1 } else { 2 });
-        let mut tiles = vec![Tile::ZERO; matrix.columns.div_ceil(BLOCK) * 2 * steps * parts];
+        let groups = matrix.columns.div_ceil(BLOCK) * steps;
+        let mut tiles = Vec::with_capacity(groups * 2 * parts);
         // A tile of the right operand is the tile of its transpose, turned: pairs run down the rows.
         let transposed = matrix.t();
-        for (index, group) in tiles.chunks_exact_mut(2 * parts).enumerate() {
+        for index in 0..groups {
             let (column, row) = (index / steps * BLOCK, index % steps * DEPTH);
-            for half in 0..2 {
-                let mut pair = [Tile::ZERO; 2];
+            let mut halves = [[Tile::ZERO; 2]; 2];
+            for (half, pair) in halves.iter_mut().enumerate() {
                 // SAFETY: `Right` is only packed where `available` said yes, which covers AVX-512.
-                unsafe { split_tile(transposed, column + half * ROWS, row, true, &mut pair) };
-                for part in 0..parts {
-                    group[part * 2 + half] = pair[part];
-                }
+                unsafe { split_tile(transposed, column + half * ROWS, row, true, pair) };
             }
+            let [[first_high, first_low], [second_high, second_low]] = &halves;
+            tiles.extend([first_high, second_high, first_low, second_low].into_iter().take(2 * parts));
         }
         Self { tiles, steps, columns: matrix.columns, parts }
     }
@@ -118,13 +126,19 @@ impl Right {
         self.columns
     }
 
+    /// The tiles of 32 columns from `column` on.
+    fn panel(&self, column: usize) -> &[Tile] {
+        let size = self.steps * 2 * self.parts;
+        &self.tiles[column / BLOCK * size..][..size]
+    }
+
     /// The first part as it was given, [rows, columns]; all of it if the matrix was exact.
     pub fn unpack(&self, rows: usize) -> Vec<f32> {
         let value = |row: usize, column: usize| {
             let group = (column / BLOCK * self.steps + row / DEPTH) * 2 * self.parts;
             let word = |part: usize| {
                 let tile = &self.tiles[group + part * 2 + column % BLOCK / ROWS];
-                let pair = tile.0[row % DEPTH / 2 * ROWS + column % ROWS];
+                let pair = tile.0[row % DEPTH / 2].0[column % ROWS];
                 f32::from_bits(if row % 2 == 0 { pair << 16 } else { pair & 0xffff_0000 })
             };
             (0..self.parts).map(word).sum()
@@ -199,29 +213,35 @@ impl Tiles {
     ///
     /// # Safety
     /// Every tile that `walk` names must be readable.
-    pub unsafe fn block(&self, walk: &Walk, right: &Right, column: usize, out: &MatrixMut, at: (usize, usize), accumulate: bool) {
-        let tiles = &right.tiles[column / BLOCK * right.steps * 2 * right.parts..][..right.steps * 2 * right.parts];
+    unsafe fn block(&self, walk: &Walk, right: &Right, column: usize, out: &MatrixMut, at: (usize, usize), accumulate: bool) {
         let (rows, columns) = (BLOCK.min(out.rows() - at.0), BLOCK.min(out.columns() - at.1));
         if rows == BLOCK && columns == BLOCK {
             // SAFETY: the block lies inside `out`; the caller vouches for `walk`.
-            return unsafe { kernel(walk, tiles, right.parts, out.at(at.0, at.1), out.stride(), accumulate) };
+            return unsafe { kernel(walk, right.panel(column), right.parts, out.at(at.0, at.1), out.stride(), accumulate) };
         }
         let mut whole = [Tile::ZERO; 4];
         let corner = whole.as_mut_ptr().cast::<f32>();
-        for row in 0..rows {
-            // SAFETY: both are `columns` ≤ 32 values of a row < 32, of `whole` and of `out`.
-            let (ours, theirs) = unsafe { (corner.add(row * BLOCK), out.at(at.0 + row, at.1)) };
-            if accumulate {
-                // SAFETY: as above; the two do not overlap.
-                unsafe { theirs.copy_to_nonoverlapping(ours, columns) };
+        if accumulate {
+            for row in 0..rows {
+                // SAFETY: both are `columns` ≤ 32 values of a row < 32, of `out` and of `whole`, which do not overlap.
+                unsafe { out.at(at.0 + row, at.1).copy_to_nonoverlapping(corner.add(row * BLOCK), columns) };
             }
         }
         // SAFETY: `whole` is 32 × 32 f32; the caller vouches for `walk`.
-        unsafe { kernel(walk, tiles, right.parts, corner, BLOCK, accumulate) };
+        unsafe { kernel(walk, right.panel(column), right.parts, corner, BLOCK, accumulate) };
         for row in 0..rows {
             // SAFETY: as above.
             unsafe { corner.add(row * BLOCK).copy_to_nonoverlapping(out.at(at.0 + row, at.1), columns) };
         }
+    }
+
+    /// A 32 × 32 block of f32 by rows, from the columns of `right` that start at `column`.
+    ///
+    /// # Safety
+    /// Every tile that `walk` names must be readable.
+    pub unsafe fn whole_block(&self, walk: &Walk, right: &Right, column: usize, out: &mut [Tile; 4]) {
+        // SAFETY: four tiles are 32 × 32 f32; the caller vouches for `walk`.
+        unsafe { kernel(walk, right.panel(column), right.parts, out.as_mut_ptr().cast(), BLOCK, false) };
     }
 }
 
@@ -314,7 +334,7 @@ unsafe fn kernel(walk: &Walk, right: &[Tile], parts: usize, out: *mut f32, strid
 
 /// Tiles of hi and lo from 16 rows and 32 columns of `matrix` at (row, column), zero beyond its edge. `turned` swaps the tile's rows and pairs.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn split_tile(matrix: Matrix, row: usize, column: usize, turned: bool, tiles: &mut [Tile; 2]) {
+pub fn split_tile(matrix: Matrix, row: usize, column: usize, turned: bool, tiles: &mut [Tile; 2]) {
     let rows = ROWS.min(matrix.rows.saturating_sub(row));
     let columns = DEPTH.min(matrix.columns - column);
     let along_rows = matrix.column_stride == 1;
@@ -338,9 +358,30 @@ fn split_tile(matrix: Matrix, row: usize, column: usize, turned: bool, tiles: &m
         (high, low) = (transpose(high), transpose(low));
     }
     for (tile, lines) in tiles.iter_mut().zip([high, low]) {
-        for (words, line) in tile.0.as_chunks_mut::<ROWS>().0.iter_mut().zip(lines) {
-            // SAFETY: 16 words are 64 bytes.
-            unsafe { _mm512_store_si512(words.as_mut_ptr().cast(), line) };
+        for (words, line) in tile.0.iter_mut().zip(lines) {
+            // SAFETY: a line is 64 bytes, aligned.
+            unsafe { _mm512_store_si512(words.0.as_mut_ptr().cast(), line) };
+        }
+    }
+}
+
+/// Writes a block of 32 pixels × 32 channels turned, with each channel's bias: `rows` channels of `columns` pixels into `out` at (row, column).
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub fn store_turned(block: &[Tile; 4], bias: &[f32], out: &MatrixMut, (row, column): (usize, usize), (rows, columns): (usize, usize)) {
+    assert!(rows <= BLOCK && columns <= BLOCK && bias.len() >= rows && row + rows <= out.rows() && column + columns <= out.columns());
+    // [pixel][half of the channels]
+    let line = |pixel: usize, half: usize| &block[(pixel * 2 + half) / ROWS].0[(pixel * 2 + half) % ROWS];
+    for (channel, pixel) in [(0, 0), (0, ROWS), (ROWS, 0), (ROWS, ROWS)] {
+        let pixels = columns.saturating_sub(pixel).min(ROWS);
+        let mask = ((1u32 << pixels) - 1) as u16;
+        // SAFETY: a line is 64 bytes, aligned.
+        let turned = transpose(std::array::from_fn(|i| unsafe { _mm512_load_si512(line(pixel + i, channel / ROWS).0.as_ptr().cast()) }));
+        for (line, channel) in turned.into_iter().zip(channel..rows) {
+            let value = _mm512_add_ps(_mm512_castsi512_ps(line), _mm512_set1_ps(bias[channel]));
+            if pixels > 0 {
+                // SAFETY: the mask keeps to `columns`, which lie inside `out`.
+                unsafe { _mm512_mask_storeu_ps(out.at(row + channel, column + pixel), mask, value) };
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Attention without a score tensor in memory: some query rows against all keys at a time; the backward pass makes its scores anew.
 
 use super::matrix::{Matrix, MatrixMut, Right, Write, product_block};
-use super::simd::{exp, maximum, sum, vectorised};
+use super::simd::{exp, maximum, sum, sum2, vectorised};
 use super::storage::{self, output};
 use crate::Result;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
@@ -189,7 +189,7 @@ vectorised! {
             for x in row.iter_mut() {
                 *x = exp((*x - most) * scale);
             }
-            *total = sum(width, |i| row[i]);
+            *total = sum(row, |x| x);
         }
     }
 }
@@ -211,7 +211,7 @@ vectorised! {
             for weight in weights.iter_mut() {
                 *weight *= inverse;
             }
-            let common = sum(width, |i| weights[i] * slopes[i]);
+            let common = sum2(weights, slopes, |p, dp| p * dp);
             for (slope, weight) in slopes.iter_mut().zip(weights.iter()) {
                 *slope = (*slope - common) * weight * scale;
             }

@@ -203,7 +203,9 @@ pub fn product_block(left: Matrix, right: &Right, column: usize, mut out: Matrix
     }
 }
 
-fn product_rows(left: Matrix, right: &Matrix, out: MatrixMut, write: Write) {
+/// The same without tiles, whatever the CPU has.
+pub fn product_rows(left: Matrix, right: &Matrix, out: MatrixMut, write: Write) {
+    assert!(left.columns == right.rows && left.rows == out.rows && out.columns <= right.columns);
     let alpha = if write == Write::Add { 1.0 } else { 0.0 };
     // SAFETY: `Matrix` and `MatrixMut` hold rows and columns inside their memory, and the shapes have been compared.
     unsafe {

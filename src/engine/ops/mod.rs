@@ -3,7 +3,11 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 pub mod attention;
+pub mod conv;
+#[cfg(target_arch = "x86_64")]
+mod conv_tiles;
 pub mod elementwise;
+pub mod group_norm;
 pub mod linear;
 pub mod lora;
 mod matrix;
@@ -17,7 +21,9 @@ mod storage;
 mod testing;
 
 pub use attention::{attention, attention_with_bias};
+pub use conv::{ConvWeight, conv2d};
 pub use elementwise::{gate_residual, gelu};
+pub use group_norm::group_norm;
 pub use linear::{Weight, linear};
 pub use lora::add_lora;
 pub use norm::layer_norm_modulate;

@@ -1,6 +1,6 @@
 //! LayerNorm fused with the modulation that follows it, forward and backward.
 
-use super::simd::{sum, vectorised};
+use super::simd::{sum, sum2, vectorised};
 use super::storage::{self, by_rows, output};
 use crate::Result;
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
@@ -70,8 +70,8 @@ impl CustomOp3 for LayerNormModulate {
 #[inline(always)]
 fn statistics(x: &[f32]) -> (f32, f32) {
     let n = x.len() as f32;
-    let mean = sum(x.len(), |i| x[i]) / n;
-    let variance = sum(x.len(), |i| (x[i] - mean) * (x[i] - mean)) / n;
+    let mean = sum(x, |x| x) / n;
+    let variance = sum(x, |x| (x - mean) * (x - mean)) / n;
     (mean, 1.0 / (variance + EPSILON as f32).sqrt())
 }
 
@@ -99,8 +99,8 @@ vectorised! {
             for i in 0..width {
                 dx[i] = g[i] * (1.0 + scale[i]);
             }
-            let along_one = sum(width, |i| dx[i]) / width as f32;
-            let along_x = sum(width, |i| dx[i] * (x[i] - mean)) * inverse * inverse / width as f32;
+            let along_one = sum(dx, |d| d) / width as f32;
+            let along_x = sum2(dx, x, |d, x| d * (x - mean)) * inverse * inverse / width as f32;
             for i in 0..width {
                 dx[i] = (dx[i] - along_one - (x[i] - mean) * along_x) * inverse;
             }

@@ -70,3 +70,20 @@ pub fn add_lora(y: &Tensor, x: &Tensor, a: &Tensor, b: &Tensor, scale: f64) -> R
     let side = x.broadcast_matmul(&a.t()?)?.broadcast_matmul(&b.t()?)?;
     y + (side * scale)?
 }
+
+/// Cross-correlation. x: [B, in, H, W]; weight: [out, in, k, k]; bias: [out]; `padding`: zeros before and after, on both axes.
+pub fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize, padding: (usize, usize)) -> Result<Tensor> {
+    let padded = x.pad_with_zeros(2, padding.0, padding.1)?.pad_with_zeros(3, padding.0, padding.1)?;
+    padded.conv2d(weight, 0, stride, 1, 1)?.broadcast_add(&bias.reshape((1, (), 1, 1))?)
+}
+
+/// GroupNorm, then SiLU if `silu`. x: [B, C, H, W]; weight, bias: [C].
+pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, epsilon: f64, silu: bool) -> Result<Tensor> {
+    let (b, c, h, w) = x.dims4()?;
+    let grouped = x.reshape((b, groups, c / groups * h * w))?;
+    let centred = grouped.broadcast_sub(&grouped.mean_keepdim(2)?)?;
+    let variance = centred.sqr()?.mean_keepdim(2)?;
+    let normal = centred.broadcast_div(&(variance + epsilon)?.sqrt()?)?.reshape((b, c, h, w))?;
+    let y = normal.broadcast_mul(&weight.reshape((1, c, 1, 1))?)?.broadcast_add(&bias.reshape((1, c, 1, 1))?)?;
+    if silu { y.silu() } else { Ok(y) }
+}

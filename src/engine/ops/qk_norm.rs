@@ -1,7 +1,7 @@
 //! RMSNorm of each query or key head fused with its rotary embedding, forward and backward.
 
 use super::norm::EPSILON;
-use super::simd::{sum, vectorised};
+use super::simd::{sum, sum2, vectorised};
 use super::storage::{self, by_rows, output};
 use super::{Rope, plain};
 use crate::Result;
@@ -51,7 +51,7 @@ impl CustomOp1 for RmsNormRope {
 
 #[inline(always)]
 fn inverse_root_mean_square(x: &[f32]) -> f32 {
-    1.0 / (sum(x.len(), |i| x[i] * x[i]) / x.len() as f32 + EPSILON as f32).sqrt()
+    1.0 / (sum(x, |x| x * x) / x.len() as f32 + EPSILON as f32).sqrt()
 }
 
 vectorised! {
@@ -85,7 +85,7 @@ vectorised! {
                 dx[2 * i + 1] = (g[2 * i + 1] * cos[i] - g[2 * i] * sin[i]) * weight[2 * i + 1];
             }
             let inverse = inverse_root_mean_square(x);
-            let along_x = sum(width, |i| dx[i] * x[i]) * inverse * inverse / width as f32;
+            let along_x = sum2(dx, x, |d, x| d * x) * inverse * inverse / width as f32;
             for i in 0..width {
                 dx[i] = (dx[i] - x[i] * along_x) * inverse;
             }

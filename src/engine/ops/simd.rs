@@ -45,17 +45,30 @@ pub(super) fn has_avx512() -> bool {
         && is_x86_feature_detected!("fma")
 }
 
-/// Σ f(i) for i in 0..n.
+/// Σ f(x) over `values`.
 #[inline(always)]
-pub(super) fn sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+pub(super) fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
     let mut lanes = [0f32; LANES];
-    let whole = n / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (lane, total) in lanes.iter_mut().enumerate() {
-            *total += f(start + lane);
+    for chunk in chunks {
+        for (total, &x) in lanes.iter_mut().zip(chunk) {
+            *total += f(x);
         }
     }
-    lanes.iter().sum::<f32>() + (whole..n).map(f).sum::<f32>()
+    lanes.iter().sum::<f32>() + rest.iter().map(|&x| f(x)).sum::<f32>()
+}
+
+/// Σ f(x, y) over two slices of one length.
+#[inline(always)]
+pub(super) fn sum2(xs: &[f32], ys: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let ((x_chunks, x_rest), (y_chunks, y_rest)) = (xs.as_chunks::<LANES>(), ys.as_chunks::<LANES>());
+    let mut lanes = [0f32; LANES];
+    for (x_chunk, y_chunk) in x_chunks.iter().zip(y_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] += f(x_chunk[lane], y_chunk[lane]);
+        }
+    }
+    lanes.iter().sum::<f32>() + x_rest.iter().zip(y_rest).map(|(&x, &y)| f(x, y)).sum::<f32>()
 }
 
 /// The largest of `values`; −∞ for none.
@@ -77,14 +90,14 @@ pub(super) fn maximum(values: &[f32]) -> f32 {
 pub(super) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding it rounds to an integer in the low mantissa bits
     let within = x.clamp(-87.0, 88.0);
-    let shifted = within * std::f32::consts::LOG2_E + ROUND;
+    let shifted = within.mul_add(std::f32::consts::LOG2_E, ROUND);
     let k = shifted - ROUND;
-    let r = (within - k * 0.693_359_4) - k * -2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
+    let r = k.mul_add(2.121_944_4e-4, k.mul_add(-0.693_359_4, within));
+    let mut p = 1.987_569_1e-4_f32;
     for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1] {
-        p = p * r + coefficient;
+        p = p.mul_add(r, coefficient);
     }
-    let mantissa = p * r * r + r + 1.0;
+    let mantissa = p.mul_add(r * r, r) + 1.0;
     let power = f32::from_bits(((shifted.to_bits() as i32) << 23).wrapping_add(127 << 23) as u32);
     let value = mantissa * power;
     if x < -87.0 { 0.0 } else { value }
@@ -108,9 +121,10 @@ mod tests {
 
     #[test]
     fn sums_and_maxima_cover_every_element() {
-        for n in [0, 1, 15, 16, 17, 50] {
+        for n in [0usize, 1, 15, 16, 17, 50] {
             let values: Vec<f32> = (0..n).map(|i| i as f32).collect();
-            assert_eq!(sum(n, |i| values[i]), (n * n.saturating_sub(1) / 2) as f32);
+            assert_eq!(sum(&values, |x| x), (n * n.saturating_sub(1) / 2) as f32);
+            assert_eq!(sum2(&values, &values, |x, y| x + y), (n * n.saturating_sub(1)) as f32);
             assert_eq!(maximum(&values), values.last().copied().unwrap_or(f32::NEG_INFINITY));
         }
     }

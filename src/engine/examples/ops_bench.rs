@@ -1,0 +1,110 @@
+//! Times the engine's CPU operations at flux-mini's shapes: the least of some runs, beside what the same shape costs candle alone.
+//!
+//! `cargo run --release -p atelier-engine --example ops_bench`
+
+use candle_core::{D, DType, Device, Result, Tensor, Var};
+use engine::{LoraPair, ops};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+const TOKENS: usize = 384;
+const WIDTH: usize = 256;
+const HEADS: usize = 4;
+const HEAD: usize = 64;
+
+fn main() -> engine::Result<()> {
+    products()?;
+    attention()?;
+    chains()?;
+    Ok(())
+}
+
+/// Seconds of the fastest of the runs that fit into a fifth of a second.
+fn fastest<T>(mut work: impl FnMut() -> T) -> f64 {
+    let (start, mut least) = (Instant::now(), f64::INFINITY);
+    while start.elapsed() < Duration::from_millis(200) {
+        let run = Instant::now();
+        black_box(work());
+        least = least.min(run.elapsed().as_secs_f64());
+    }
+    least
+}
+
+fn row(name: &str, flops: f64, seconds: f64, plain: f64) {
+    println!("{name:<34}{:>9.3} ms {:>8.0} GFLOP/s {:>9.3} ms plain", seconds * 1e3, flops / seconds / 1e9, plain * 1e3);
+}
+
+fn random(shape: &[usize]) -> Result<Tensor> {
+    Tensor::randn(0f32, 1.0, shape, &Device::Cpu)
+}
+
+fn products() -> engine::Result<()> {
+    for (rows, inner, columns) in
+        [(1, 256, 1536), (384, 256, 256), (384, 256, 1792), (384, 1280, 256), (256, 256, 768), (1024, 1024, 1024), (2048, 3072, 3072)]
+    {
+        let x = random(&[1, rows, inner])?;
+        let weight = random(&[columns, inner])?.to_dtype(DType::BF16)?;
+        let packed = ops::Weight::new(&weight)?;
+        let turned = weight.to_dtype(DType::F32)?.t()?.contiguous()?;
+        let flops = (2 * rows * inner * columns) as f64;
+        let plain = fastest(|| x.broadcast_matmul(&turned).unwrap());
+        row(&format!("linear {rows}×{inner}×{columns}"), flops, fastest(|| ops::linear(&x, &packed, None).unwrap()), plain);
+    }
+    let (x, y) = (random(&[1, TOKENS, WIDTH])?, random(&[1, TOKENS, WIDTH])?);
+    let pair = LoraPair { a: random(&[16, WIDTH])?, b: random(&[WIDTH, 16])?, scale: 1.0 };
+    let plain = fastest(|| ops::plain::add_lora(&y, &x, &pair.a, &pair.b, 1.0).unwrap());
+    row("add_lora, rank 16", (4 * TOKENS * WIDTH * 16) as f64, fastest(|| ops::add_lora(&y, &x, &pair).unwrap()), plain);
+    Ok(())
+}
+
+fn attention() -> engine::Result<()> {
+    for tokens in [TOKENS, 1024] {
+        let [q, k, v] = [(); 3].map(|_| random(&[1, tokens, HEADS, HEAD]));
+        let (q, k, v) = (q?, k?, v?);
+        let flops = (4 * HEADS * tokens * tokens * HEAD) as f64;
+        let plain = fastest(|| ops::plain::attention(&q, &k, &v).unwrap());
+        row(&format!("attention {tokens}"), flops, fastest(|| ops::attention(&q, &k, &v).unwrap()), plain);
+        let [q, k, v] = [q, k, v].map(|x| Var::from_tensor(&x).map(|x| x.into_inner()));
+        let (q, k, v) = (q?, k?, v?);
+        let both = |f: &dyn Fn() -> Tensor| fastest(|| f().sum_all().unwrap().backward().unwrap());
+        let fast = both(&|| ops::attention(&q, &k, &v).unwrap());
+        row(&format!("attention {tokens}, with gradients"), 3.5 * flops, fast, both(&|| ops::plain::attention(&q, &k, &v).unwrap()));
+    }
+    Ok(())
+}
+
+fn chains() -> engine::Result<()> {
+    let x = random(&[1, TOKENS, WIDTH])?;
+    let wide = random(&[1, TOKENS, 4 * WIDTH])?;
+    let [shift, scale] = [random(&[1, WIDTH])?, random(&[1, WIDTH])?];
+    let heads = x.reshape((1, TOKENS, HEADS, HEAD))?;
+    let weight = random(&[HEAD])?;
+    let angles = random(&[TOKENS, HEAD / 2])?;
+    let rope = ops::Rope { cos: angles.cos()?, sin: angles.sin()? };
+    let passes: [(&str, Box<dyn Fn() -> Tensor>, Box<dyn Fn() -> Tensor>); 4] = [
+        (
+            "layer_norm_modulate",
+            Box::new(|| ops::layer_norm_modulate(&x, &shift, &scale).unwrap()),
+            Box::new(|| ops::plain::layer_norm_modulate(&x, &shift, &scale, 1e-6).unwrap()),
+        ),
+        (
+            "rms_norm_rope",
+            Box::new(|| ops::rms_norm_rope(&heads, &weight, &rope).unwrap()),
+            Box::new(|| ops::plain::rms_norm_rope(&heads, &weight, &rope.cos, &rope.sin, 1e-6).unwrap()),
+        ),
+        ("gelu, 4 × width", Box::new(|| ops::gelu(&wide).unwrap()), Box::new(|| ops::plain::gelu(&wide).unwrap())),
+        (
+            "gate_residual",
+            Box::new(|| ops::gate_residual(&x, &shift, &x).unwrap()),
+            Box::new(|| ops::plain::gate_residual(&x, &shift, &x).unwrap()),
+        ),
+    ];
+    for (name, fast, plain) in passes {
+        row(name, 0.0, fastest(fast), fastest(plain));
+    }
+    row("cat of two parts (candle)", 0.0, fastest(|| Tensor::cat(&[&x, &x], D::Minus1).unwrap()), 0.0);
+    row("x + x (candle)", 0.0, fastest(|| (&x + &x).unwrap()), 0.0);
+    Ok(())
+}
