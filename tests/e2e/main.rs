@@ -1,0 +1,14 @@
+//! Atelier as its visitors live it: the real program, a real browser, and nobody's help. Pictures of every page go to `target/screenshots`.
+//!
+//! Needs chromedriver, `target/site` and `node_modules/axe-core`; `make test` sees to all three.
+
+mod audit;
+mod browser;
+mod keyboard;
+mod own_pictures;
+mod page;
+mod scriptless;
+mod stage;
+mod story;
+mod studio;
+mod survival;
