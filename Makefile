@@ -11,7 +11,7 @@ cargo := tools/cargo
 site  := target/site
 wasm  := target/wasm32-unknown-unknown/wasm/atelier_browser.wasm
 
-.PHONY: run build server site test lint check-format fmt bench toolchain driver clean-data FORCE
+.PHONY: run build server site test driver lint check-format fmt bench toolchain clean-data FORCE
 
 run: build
 	target/release/atelier serve
@@ -54,7 +54,7 @@ node_modules/axe-core: package-lock.json
 	touch $@
 
 lint: check-format toolchain
-	@cargo clippy --version >/dev/null 2>&1 || tools/debian.sh rust-web-clippy
+	@$(cargo) clippy --version >/dev/null 2>&1 || tools/debian.sh rust-web-clippy
 	+$(cargo) clippy --release --all-targets -- -D warnings
 
 # rustfmt comes with rustup's stable, whichever toolchain compiles.
@@ -64,8 +64,14 @@ check-format:
 fmt:
 	env -u RUSTUP_TOOLCHAIN cargo fmt --all
 
-bench: server
-	tools/bench/run.sh
+bench: server .venv/ready
+	.venv/bin/python tools/bench/beside.py
+
+.venv/ready: tools/bench/requirements.txt
+	@python3 -c 'import ensurepip' 2>/dev/null || tools/debian.sh python3-venv
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --requirement $<
+	touch $@
 
 toolchain:
 	@tools/toolchain.sh >/dev/null
