@@ -1,7 +1,7 @@
 //! Attention with a bias on the scores, as CLIP (causal mask) and T5 (relative positions) need it.
 
-use crate::{Result, linear::Linear};
-use candle_core::{D, Tensor};
+use crate::{Result, linear::Linear, ops};
+use candle_core::Tensor;
 
 pub struct Attention {
     pub q: Linear,
@@ -14,17 +14,12 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// x: [B, S, C]; bias: broadcastable to [B, H, S, S] → [B, S, C]
+    /// x: [B, S, C]; bias: [H or 1, S, S] → [B, S, C]
     pub fn forward(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
         let (b, s, _) = x.dims3()?;
-        // (b, s, h·d) -> (b, h, s, d)
-        let heads = |x: Tensor| x.reshape((b, s, self.heads, ()))?.transpose(1, 2)?.contiguous();
-        let q = (heads(self.q.apply(x)?)? * self.scale)?;
-        let k = heads(self.k.apply(x)?)?;
-        let v = heads(self.v.apply(x)?)?;
-        let scores = q.matmul(&k.t()?)?.broadcast_add(bias)?;
-        let weights = candle_nn::ops::softmax_last_dim(&scores)?;
-        let attended = weights.matmul(&v)?.transpose(1, 2)?.flatten_from(D::Minus2)?;
+        // (b, s, h·d) -> (b, s, h, d)
+        let heads = |linear: &Linear| -> Result<Tensor> { Ok(linear.apply(x)?.reshape((b, s, self.heads, ()))?) };
+        let attended = ops::attention_with_bias(&heads(&self.q)?, &heads(&self.k)?, &heads(&self.v)?, self.scale, bias)?;
         self.out.apply(&attended)
     }
 }

@@ -121,11 +121,11 @@ impl Clip {
     }
 }
 
-/// 0 up to and including the query's own position, -∞ after it: [S, S]
+/// 0 up to and including the query's own position, -∞ after it: [1, S, S]
 fn causal_mask(tokens: usize, device: &Device) -> Result<Tensor> {
     let value = |query: usize, key: usize| if key > query { f32::NEG_INFINITY } else { 0.0 };
     let mask: Vec<f32> = (0..tokens).flat_map(|q| (0..tokens).map(move |k| value(q, k))).collect();
-    Ok(Tensor::from_vec(mask, (tokens, tokens), device)?)
+    Ok(Tensor::from_vec(mask, (1, tokens, tokens), device)?)
 }
 
 struct Layer {

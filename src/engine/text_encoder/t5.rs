@@ -7,6 +7,7 @@ use crate::{
     Result,
     checkpoint::{Checkpoint, Keys},
     linear::Linear,
+    ops,
 };
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
@@ -85,14 +86,14 @@ impl T5 {
         Ok(candle_nn::ops::rms_norm(&x, &self.final_layer_norm, self.config.layer_norm_epsilon)?)
     }
 
-    /// [1, H, S, S]: one learned value per head and bucket of distance.
+    /// [H, S, S]: one learned value per head and bucket of distance.
     fn position_bias(&self, tokens: usize) -> Result<Tensor> {
         let bucket = |query: usize, key: usize| self.config.bucket(key as i64 - query as i64);
         let buckets: Vec<u32> = (0..tokens).flat_map(|q| (0..tokens).map(move |k| bucket(q, k))).collect();
         let buckets = Tensor::from_vec(buckets, tokens * tokens, &self.device)?;
-        // (s·s, h) -> (1, h, s, s)
+        // (s·s, h) -> (h, s, s)
         let values = self.relative_attention_bias.index_select(&buckets, 0)?.reshape((tokens, tokens, self.config.num_heads))?;
-        Ok(values.permute((2, 0, 1))?.unsqueeze(0)?.contiguous()?)
+        Ok(values.permute((2, 0, 1))?.contiguous()?)
     }
 }
 
@@ -147,7 +148,7 @@ impl Block {
         let norm = |x: &Tensor, weight: &Tensor| candle_nn::ops::rms_norm(x, weight, epsilon);
         let x = (x + self.attention.forward(&norm(x, &self.attention_norm)?, bias)?)?;
         let normal = norm(&x, &self.ff_norm)?;
-        let gated = (self.wi_0.apply(&normal)?.gelu()? * self.wi_1.apply(&normal)?)?;
+        let gated = (ops::gelu(&self.wi_0.apply(&normal)?)? * self.wi_1.apply(&normal)?)?;
         Ok((&x + self.wo.apply(&gated)?)?)
     }
 }

@@ -40,8 +40,8 @@ impl DoubleBlock {
         let [tq, tk, tv] = self.text.qkv.forward(&text_attn.norm(text)?, &positions.text, adapters)?;
         let attended = ops::attention(&join(&tq, &pq)?, &join(&tk, &pk)?, &join(&tv, &pv)?)?;
         let (text_tokens, tokens) = (text.dim(1)?, picture.dim(1)?);
-        let to_picture = attended.narrow(1, text_tokens, tokens)?.contiguous()?;
-        let to_text = attended.narrow(1, 0, text_tokens)?.contiguous()?;
+        let to_picture = attended.narrow(1, text_tokens, tokens)?;
+        let to_text = attended.narrow(1, 0, text_tokens)?;
 
         let picture = picture_attn.add_gated(picture, &self.picture.to_out.forward(&to_picture, adapters)?)?;
         let text = text_attn.add_gated(text, &self.text.to_out.forward(&to_text, adapters)?)?;

@@ -13,7 +13,7 @@ pub struct Modulation {
 impl Modulation {
     /// `N` modulations from one linear layer: [B, C] → N · 3 · [B, C], order shift, scale, gate.
     pub fn from_vector<const N: usize>(linear: &Linear, vector: &Tensor, adapters: &AdapterSet) -> Result<[Self; N]> {
-        let chunks = chunk(&linear.forward(vector, adapters)?, 3 * N)?;
+        let chunks = linear.forward(vector, adapters)?.chunk(3 * N, 1)?;
         Ok(std::array::from_fn(|i| Self {
             shift: chunks[3 * i].clone(),
             scale: chunks[3 * i + 1].clone(),
@@ -30,9 +30,4 @@ impl Modulation {
     pub fn add_gated(&self, residual: &Tensor, x: &Tensor) -> Result<Tensor> {
         ops::gate_residual(residual, &self.gate, x)
     }
-}
-
-/// [B, n·C] → n · [B, C], each contiguous.
-pub fn chunk(x: &Tensor, n: usize) -> Result<Vec<Tensor>> {
-    Ok(x.chunk(n, 1)?.iter().map(Tensor::contiguous).collect::<candle_core::Result<_>>()?)
 }

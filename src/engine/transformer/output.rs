@@ -1,6 +1,6 @@
 //! What leaves the blocks: the picture's tokens, normalised (`AdaLayerNormContinuous`) and projected to the velocity.
 
-use super::{Config, Layers, modulation::chunk, positions::Positions};
+use super::{Config, Layers, positions::Positions};
 use crate::{
     AdapterSet, Result,
     checkpoint::Keys,
@@ -27,9 +27,9 @@ impl Output {
     /// joint: [B, text + picture, C], vector: [B, C] → [B, picture, 64]
     pub fn forward(&self, joint: &Tensor, vector: &Tensor, positions: &Positions, adapters: &AdapterSet) -> Result<Tensor> {
         let tokens = joint.dim(1)? - positions.text_tokens;
-        let picture = joint.narrow(1, positions.text_tokens, tokens)?.contiguous()?;
+        let picture = joint.narrow(1, positions.text_tokens, tokens)?;
         // Unlike the blocks' modulations, scale comes before shift here.
-        let modulation = chunk(&self.norm_out.forward(vector, adapters)?, 2)?;
+        let modulation = self.norm_out.forward(vector, adapters)?.chunk(2, 1)?;
         let (scale, shift) = (&modulation[0], &modulation[1]);
         self.proj_out.forward(&ops::layer_norm_modulate(&picture, shift, scale)?, adapters)
     }

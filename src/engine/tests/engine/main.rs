@@ -1,0 +1,8 @@
+//! The engine against the reference tensors of flux-mini, its own invariants, and input that it must refuse.
+
+mod adapters;
+mod fixtures;
+mod golden;
+mod gradients;
+mod properties;
+mod refusals;
