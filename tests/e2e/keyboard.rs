@@ -2,7 +2,7 @@
 
 use super::{browser::DESKTOP, page::Page, stage::play};
 use anyhow::{Result, bail};
-use thirtyfour::Key;
+use thirtyfour::{Key, TypingData};
 
 #[tokio::test]
 async fn the_keyboard_is_enough() {
@@ -11,7 +11,7 @@ async fn the_keyboard_is_enough() {
         tab_to(page, "document.activeElement.name === 'form[prompt]'").await?;
         press(page, "a cat on a chair").await?;
         tab_to(page, "document.activeElement.matches('button') && document.activeElement.innerText.trim() === 'Generate'").await?;
-        press(page, Key::Enter + "").await?;
+        press(page, Key::Enter).await?;
         page.wait_for("img.result").await?;
         Ok(())
     })
@@ -21,7 +21,7 @@ async fn the_keyboard_is_enough() {
 /// Goes on by Tab until it holds, as a person would who sees where the focus is: it has to be visible at every stop.
 async fn tab_to(page: &Page, there: &str) -> Result<()> {
     for _ in 0..40 {
-        press(page, Key::Tab + "").await?;
+        press(page, Key::Tab).await?;
         let visible = "
             const { outlineStyle, boxShadow, borderColor } = getComputedStyle(document.activeElement);
             return document.activeElement === document.body || outlineStyle !== 'none' || boxShadow !== 'none'";
@@ -36,6 +36,6 @@ async fn tab_to(page: &Page, there: &str) -> Result<()> {
     bail!("Tab never gets there: {there}")
 }
 
-async fn press(page: &Page, keys: impl AsRef<str>) -> Result<()> {
-    Ok(page.driver.action_chain().send_keys(keys.as_ref()).perform().await?)
+async fn press(page: &Page, keys: impl Into<TypingData>) -> Result<()> {
+    Ok(page.driver.action_chain().send_keys(keys).perform().await?)
 }
