@@ -92,15 +92,12 @@ fn times(x: &[f32], shape: &Shape, right: &Right, bias: Option<&[f32]>) -> candl
     if inner != right.rows() {
         candle_core::bail!("a linear layer of {} → {columns} features was given {inner}", right.rows());
     }
+    if bias.is_some_and(|bias| bias.len() != columns) {
+        candle_core::bail!("a linear layer of {inner} → {columns} features has a bias of another length");
+    }
     let rows = shape.elem_count() / inner.max(1);
     let y = output(rows * columns, |y| {
-        let write = match bias {
-            Some(bias) => {
-                y.chunks_exact_mut(columns).for_each(|row| row.copy_from_slice(bias));
-                Write::Add
-            }
-            None => Write::Replace,
-        };
+        let write = bias.map_or(Write::Replace, Write::From);
         product(Matrix::new(x, rows, inner), right, MatrixMut::new(y, rows, columns), write);
     });
     let mut dims = shape.dims().to_vec();

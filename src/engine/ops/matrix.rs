@@ -181,24 +181,29 @@ impl Right {
 }
 
 /// How a product meets what is already in its output.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Write {
+#[derive(Clone, Copy)]
+pub enum Write<'a> {
     Replace,
     Add,
+    /// Each row starts from these values: a bias.
+    From(&'a [f32]),
 }
 
 /// out = left · right[.., column..], or added to it, on this thread. `column` is a multiple of 32.
 pub fn product_block(left: Matrix, right: &Right, column: usize, mut out: MatrixMut, write: Write) {
     assert!(left.columns == right.rows && left.rows == out.rows && column + out.columns <= right.columns());
+    let columns = column..column + out.columns;
+    match write {
+        Write::Replace if left.columns == 0 => (0..out.rows).for_each(|row| out.row_mut(row).fill(0.0)),
+        Write::From(bias) => (0..out.rows).for_each(|row| out.row_mut(row).copy_from_slice(&bias[columns.clone()])),
+        _ => {}
+    }
     if left.columns == 0 {
-        if write == Write::Replace {
-            (0..out.rows).for_each(|row| out.row_mut(row).fill(0.0));
-        }
         return;
     }
     match &right.layout {
         #[cfg(target_arch = "x86_64")]
-        Layout::Tiles(tiles) => amx::product(left, tiles, column, out, write == Write::Add),
+        Layout::Tiles(tiles) => amx::product(left, tiles, column, out, !matches!(write, Write::Replace)),
         Layout::Rows(data) => product_rows(left, &Matrix::strided(&data[column..], right.rows, out.columns, right.columns()), out, write),
     }
 }
@@ -206,7 +211,7 @@ pub fn product_block(left: Matrix, right: &Right, column: usize, mut out: Matrix
 /// The same without tiles, whatever the CPU has.
 pub fn product_rows(left: Matrix, right: &Matrix, out: MatrixMut, write: Write) {
     assert!(left.columns == right.rows && left.rows == out.rows && out.columns <= right.columns);
-    let alpha = if write == Write::Add { 1.0 } else { 0.0 };
+    let accumulate = !matches!(write, Write::Replace);
     // SAFETY: `Matrix` and `MatrixMut` hold rows and columns inside their memory, and the shapes have been compared.
     unsafe {
         gemm::gemm(
@@ -216,14 +221,14 @@ pub fn product_rows(left: Matrix, right: &Matrix, out: MatrixMut, write: Write) 
             out.start,
             1,
             out.stride as isize,
-            write == Write::Add,
+            accumulate,
             left.data.as_ptr(),
             left.column_stride as isize,
             left.row_stride as isize,
             right.data.as_ptr(),
             right.column_stride as isize,
             right.row_stride as isize,
-            alpha,
+            if accumulate { 1.0 } else { 0.0 },
             1.0,
             false,
             false,

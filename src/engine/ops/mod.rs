@@ -19,6 +19,7 @@ mod simd;
 mod storage;
 #[cfg(test)]
 mod testing;
+pub mod upsample;
 
 pub use attention::{attention, attention_with_bias};
 pub use conv::{ConvWeight, conv2d};
@@ -29,3 +30,4 @@ pub use lora::add_lora;
 pub use norm::layer_norm_modulate;
 pub use qk_norm::rms_norm_rope;
 pub use rope::Rope;
+pub use upsample::upsample;

@@ -87,3 +87,9 @@ pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps
     let y = normal.broadcast_mul(&weight.reshape((1, c, 1, 1))?)?.broadcast_add(&bias.reshape((1, c, 1, 1))?)?;
     if silu { y.silu() } else { Ok(y) }
 }
+
+/// Nearest-neighbour ×2. x: [B, C, H, W] → [B, C, 2·H, 2·W].
+pub fn upsample(x: &Tensor) -> Result<Tensor> {
+    let (_, _, h, w) = x.dims4()?;
+    x.upsample_nearest2d(2 * h, 2 * w)
+}

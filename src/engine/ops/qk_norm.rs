@@ -50,6 +50,16 @@ impl CustomOp1 for RmsNormRope {
 }
 
 #[inline(always)]
+fn pairs(x: &[f32]) -> &[[f32; 2]] {
+    x.as_chunks().0
+}
+
+#[inline(always)]
+fn pairs_mut(x: &mut [f32]) -> &mut [[f32; 2]] {
+    x.as_chunks_mut().0
+}
+
+#[inline(always)]
 fn inverse_root_mean_square(x: &[f32]) -> f32 {
     1.0 / (sum(x, |x| x * x) / x.len() as f32 + EPSILON as f32).sqrt()
 }
@@ -63,10 +73,9 @@ vectorised! {
             let angle = row / heads % tokens * (width / 2);
             let (cos, sin) = (&cos[angle..][..width / 2], &sin[angle..][..width / 2]);
             let inverse = inverse_root_mean_square(x);
-            for i in 0..width / 2 {
-                let (x0, x1) = (x[2 * i] * inverse * weight[2 * i], x[2 * i + 1] * inverse * weight[2 * i + 1]);
-                y[2 * i] = x0 * cos[i] - x1 * sin[i];
-                y[2 * i + 1] = x1 * cos[i] + x0 * sin[i];
+            for ((((y, x), weight), &cos), &sin) in pairs_mut(y).iter_mut().zip(pairs(x)).zip(pairs(weight)).zip(cos).zip(sin) {
+                let [x0, x1] = [x[0] * inverse * weight[0], x[1] * inverse * weight[1]];
+                *y = [x0 * cos - x1 * sin, x1 * cos + x0 * sin];
             }
         }
     }
@@ -80,9 +89,8 @@ vectorised! {
             let (x, g) = (&x[row * width..][..width], &g[row * width..][..width]);
             let angle = row / heads % tokens * (width / 2);
             let (cos, sin) = (&cos[angle..][..width / 2], &sin[angle..][..width / 2]);
-            for i in 0..width / 2 {
-                dx[2 * i] = (g[2 * i] * cos[i] + g[2 * i + 1] * sin[i]) * weight[2 * i];
-                dx[2 * i + 1] = (g[2 * i + 1] * cos[i] - g[2 * i] * sin[i]) * weight[2 * i + 1];
+            for ((((dx, g), weight), &cos), &sin) in pairs_mut(dx).iter_mut().zip(pairs(g)).zip(pairs(weight)).zip(cos).zip(sin) {
+                *dx = [(g[0] * cos + g[1] * sin) * weight[0], (g[1] * cos - g[0] * sin) * weight[1]];
             }
             let inverse = inverse_root_mean_square(x);
             let along_x = sum2(dx, x, |d, x| d * x) * inverse * inverse / width as f32;

@@ -5,7 +5,7 @@ use super::{
     layers::{Conv2d, GroupNorm},
     resnet::{MidBlock, ResnetBlock},
 };
-use crate::{Result, checkpoint::Keys};
+use crate::{Result, checkpoint::Keys, ops};
 use candle_core::Tensor;
 
 pub struct Decoder {
@@ -61,10 +61,7 @@ impl UpBlock {
             x = resnet.forward(&x)?;
         }
         match &self.upsampler {
-            Some(conv) => {
-                let (_, _, h, w) = x.dims4()?;
-                conv.forward(&x.upsample_nearest2d(2 * h, 2 * w)?)
-            }
+            Some(conv) => conv.forward(&ops::upsample(&x)?),
             None => Ok(x),
         }
     }
