@@ -12,3 +12,4 @@ mod stage;
 mod story;
 mod studio;
 mod survival;
+mod training;

@@ -49,7 +49,7 @@ async fn what_is_no_picture_is_refused_in_words() {
         let fake = folder.path().join("holiday.jpg");
         fs::write(&fake, "not a picture at all")?;
         upload(page, &[fake]).await?;
-        let words = page.see("[role='alert']").await?.text().await?;
+        let words = page.see("#upload-form [role='alert'] p").await?.text().await?;
         ensure!(words.contains("holiday.jpg"), "the message names the file: {words}");
         ensure!(page.count(".dataset-item").await? == 0, "something was kept");
         // The refusal is an answer with an error status, which the browser notes.

@@ -14,9 +14,9 @@ use std::{
 use thirtyfour::{By, WebDriver, WebElement, prelude::ElementQueryable};
 
 /// Time for what the page does by itself.
-const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(20);
 /// Time for what the model does, on cores that others may be using too.
-const WORK: Duration = Duration::from_secs(240);
+pub const WORK: Duration = Duration::from_secs(240);
 /// A preview is on show for a tenth of a second or so.
 const GLANCE: Duration = Duration::from_millis(30);
 
@@ -112,7 +112,8 @@ impl Page {
     /// Presses the button, or follows the link, that reads so.
     pub async fn press(&self, label: &str) -> Result<()> {
         let named = format!("(normalize-space(.)='{label}' or @aria-label='{label}')");
-        let button = By::XPath(format!("//button[{named}] | //a[{named}] | //summary[{named}]"));
+        // Not the header's: its links read like buttons of the pages.
+        let button = By::XPath(format!("//main//*[(self::button or self::a or self::summary) and {named}]"));
         let query = self.driver.query(button).wait(SOON, GLANCE).and_displayed().and_enabled();
         let button = query.first().await.with_context(|| format!("there is no button “{label}”"))?;
         self.click(&button).await.with_context(|| format!("“{label}” cannot be pressed"))
@@ -134,6 +135,15 @@ impl Page {
         let field = self.see(css).await?;
         field.clear().await.with_context(|| format!("{css} cannot be filled"))?;
         Ok(field.send_keys(text).await?)
+    }
+
+    /// Moves a slider to a value.
+    pub async fn slide(&self, css: &str, value: u32) -> Result<()> {
+        let slider = self.see(css).await?;
+        let moved = "arguments[0].value = arguments[1];
+            for (const event of ['input', 'change']) arguments[0].dispatchEvent(new Event(event, { bubbles: true }))";
+        self.driver.execute(moved, vec![slider.to_json()?, json!(value)]).await?;
+        Ok(())
     }
 
     /// Takes an option by what it reads or stands for.

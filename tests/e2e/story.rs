@@ -3,9 +3,10 @@
 use super::{
     audit,
     browser::{DESKTOP, PHONE, Window},
-    page::Page,
+    page::{Page, SOON},
     stage::play,
     studio::Studio,
+    training,
 };
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -39,10 +40,11 @@ async fn paint(page: &Page) -> Result<()> {
     audit::look_at(page, "generate").await?;
     page.fill("#generate-form [name='form[prompt]']", "a lighthouse on a cliff by the sea").await?;
     page.unfold("#generate-form [name='form[steps]']").await?;
-    page.fill("#generate-form [name='form[steps]']", "24").await?;
+    // Enough of them for a look at the preview.
+    page.slide("#generate-form [name='form[steps]']", 40).await?;
     page.fill("#generate-form [name='form[seed]']", "7").await?;
     page.press("Generate").await?;
-    page.see("progress").await?;
+    page.see("main progress").await?;
     page.wait_for("img.preview").await?;
     page.wait_for("img.result").await?;
     page.pictures_are_there("img.result").await?;
@@ -54,7 +56,7 @@ async fn paint(page: &Page) -> Result<()> {
 async fn caption(page: &Page) -> Result<()> {
     page.open("/train").await?;
     audit::look_at(page, "train").await?;
-    page.press_on("form[action*='use_sample_set']:has([value='impressionist']) button").await?;
+    page.press("Use Impressionist").await?;
     page.see_count(".dataset-item", 14).await?;
     page.pictures_are_there(".dataset-item img").await?;
     let caption = ".dataset-item textarea";
@@ -71,23 +73,19 @@ async fn caption(page: &Page) -> Result<()> {
 
 /// A short training on small pictures: its losses, its samples, a stop, a reload, and on to the end.
 async fn teach(page: &Page) -> Result<()> {
-    page.fill("#train-form [name='form[name]']", "Dusk").await?;
-    for (field, value) in [("steps", "30"), ("resolution", "128x128"), ("checkpoint_every", "10"), ("rank", "4")] {
-        let field = format!("#train-form [name='form[{field}]']");
-        page.unfold(&field).await?;
-        page.fill(&field, value).await?;
-    }
+    training::set_up(page, "Dusk", &[("steps", "40"), ("resolution", "128x128"), ("checkpoint_every", "10"), ("rank", "4")]).await?;
     audit::look_at(page, "train-set").await?;
     page.press("Start training").await?;
-    page.wait_for("#loss-curve path").await?;
-    page.see("progress").await?;
+    training::wait_for_losses(page, 3).await?;
+    page.see("main progress").await?;
     page.reload().await?;
+    ensure!(training::losses(page).await? >= 3, "the reload lost the losses");
     page.wait_for(".sample img").await?;
     page.press("Stop").await?;
-    page.read("stopped").await?;
+    page.read("Stopped.").await?;
     page.press("Resume").await?;
-    page.wait_for("a[href^='/files/adapters/'][href$='.safetensors']").await?;
-    page.read("done").await?;
+    training::wait_for_the_end(page).await?;
+    training::wait_for_losses(page, 39).await?;
     page.pictures_are_there(".sample img").await?;
     audit::look_at(page, "training").await
 }
@@ -111,38 +109,43 @@ async fn take_home(page: &Page, studio: &Studio) -> Result<()> {
     Ok(())
 }
 
-/// Base and adapter on the same seed: the slider, then side by side.
+/// Base and adapter on the same seed: the slider, side by side, and without knowing which is which.
 async fn compare(page: &Page) -> Result<()> {
     page.open("/compare").await?;
     audit::look_at(page, "compare").await?;
     page.choose("#compare-form [name='form[adapter]']", "Dusk").await?;
     page.fill("#compare-form [name='form[prompt]']", "a lake with mountains, impressionist painting").await?;
     page.unfold("#compare-form [name='form[seed]']").await?;
+    page.slide("#compare-form [name='form[steps]']", 8).await?;
     page.fill("#compare-form [name='form[seed]']", "11").await?;
-    page.fill("#compare-form [name='form[steps]']", "8").await?;
     page.press("Compare").await?;
-    page.wait_for("input[type='range'].slider, .slider input[type='range']").await?;
-    page.pictures_are_there(".slider img").await?;
+    page.wait_for(".before-after input[type='range']").await?;
+    page.pictures_are_there(".before-after img").await?;
+    page.slide(".before-after input[type='range']", 25).await?;
     audit::look_at(page, "compare-slider").await?;
     page.press("Side by side").await?;
-    page.wait_for(".side-by-side img").await?;
-    page.pictures_are_there(".side-by-side img").await?;
-    let pictures: Vec<String> = page.run("return [...document.querySelectorAll('.side-by-side img')].map(picture => picture.src)").await?;
-    ensure!(pictures.len() >= 2 && pictures[0] != pictures[1], "base and adapter show the same picture: {pictures:?}");
-    audit::look_at(page, "compare-side-by-side").await
+    page.see_count(".comparison-grid img.result", 2).await?;
+    page.pictures_are_there(".comparison-grid img.result").await?;
+    let drawn: Vec<String> =
+        page.run("return [...document.querySelectorAll('.comparison-grid img.result')].map(picture => picture.src)").await?;
+    ensure!(drawn[0] != drawn[1], "base and adapter are one picture");
+    audit::look_at(page, "compare-side-by-side").await?;
+    page.press("Blind round").await?;
+    page.press("First is better").await?;
+    page.read("You preferred:").await?;
+    audit::look_at(page, "compare-blind").await
 }
 
 /// From the adapter's card to a picture that names it in its recipe.
 async fn paint_in_the_style(page: &Page) -> Result<()> {
     page.open("/adapters").await?;
-    page.press_on(".adapter-card a[href^='/?']").await?;
-    page.alive().await?;
+    page.press("Generate with it").await?;
     page.fill("#generate-form [name='form[prompt]']", "three haystacks, impressionist painting").await?;
     page.unfold("#generate-form [name='form[steps]']").await?;
-    page.fill("#generate-form [name='form[steps]']", "8").await?;
+    page.slide("#generate-form [name='form[steps]']", 8).await?;
     page.press("Generate").await?;
     page.wait_for("img.result").await?;
-    page.read("Dusk").await
+    page.read("Dusk × 1").await
 }
 
 /// Everything painted is in the gallery, with its recipe; what is deleted is gone.
@@ -153,10 +156,14 @@ async fn tidy_up(page: &Page) -> Result<()> {
     audit::look_at(page, "gallery").await?;
     let before = page.count(".picture-card").await?;
     ensure!(before >= 2, "only {before} pictures in the gallery");
-    page.press_on(".picture-card a[href^='/?']").await?;
-    page.alive().await?;
-    ensure!(page.value("#generate-form [name='form[prompt]']").await?.contains("haystacks"), "the recipe is not reused");
+    page.press_on(".picture-card").await?;
+    page.see("dialog[open] img.result").await?;
+    audit::look_at(page, "gallery-picture").await?;
+    page.press("Reuse").await?;
+    page.until("return document.querySelector('#prompt')?.value.includes('haystacks')", SOON).await.context("the recipe is not reused")?;
     page.open("/gallery").await?;
-    page.press_on(".picture-card form[action*='delete_picture'] button").await?;
+    page.press_on(".picture-card").await?;
+    page.press("Delete").await?;
+    page.press("Delete this picture").await?;
     page.see_count(".picture-card", before - 1).await
 }
