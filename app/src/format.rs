@@ -54,8 +54,11 @@ fn civil_from_days(days: i64) -> (i64, usize, i64) {
     (era * 400 + year_of_era + i64::from(month <= 2), month as usize, day)
 }
 
-/// A number as people write it: `1`, `0.75`, `3.5`, never `1.0000`.
+/// A number as people write it: `1`, `0.75`, `3.5`, `0.0002`, never `1.0000` or `1e-9`.
 pub fn number(value: f64) -> String {
+    if value.abs() < 1e-3 {
+        return value.to_string();
+    }
     let text = format!("{value:.4}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -105,5 +108,6 @@ mod tests {
         assert_eq!(number(0.750), "0.75");
         assert_eq!(number(0.0001), "0.0001");
         assert_eq!(number(100.0), "100");
+        assert_eq!((number(0.0), number(1e-9)), ("0".into(), "0.000000001".into()));
     }
 }

@@ -15,11 +15,15 @@
 #![recursion_limit = "512"]
 
 pub mod api;
+pub mod blind;
 pub mod calls;
 pub mod components;
 pub mod format;
 pub mod forms;
+mod live;
 pub mod pages;
 mod shell;
+#[cfg(feature = "hydrate")]
+mod upload;
 
 pub use shell::{App, shell};

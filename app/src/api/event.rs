@@ -8,10 +8,23 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     /// The run as it is now (state, progress); sent on every change of them too.
-    Snapshot { run: Run },
+    Snapshot {
+        run: Run,
+    },
     /// The picture so far, a few KB, as a `data:` URL; `index` within the batch.
-    Preview { index: u32, data_url: String, step: u32, steps: u32 },
-    Picture { picture: Box<Picture> },
-    Loss { point: LossPoint },
-    Sample { sample: Sample },
+    Preview {
+        index: u32,
+        data_url: String,
+        step: u32,
+        steps: u32,
+    },
+    Picture {
+        picture: Box<Picture>,
+    },
+    Loss {
+        point: LossPoint,
+    },
+    Sample {
+        sample: Sample,
+    },
 }

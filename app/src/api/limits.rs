@@ -14,3 +14,7 @@ pub const MAX_PICTURE_BYTES: u64 = 50 << 20;
 pub const MAX_DATASET_PICTURES: usize = 200;
 pub const MAX_TRAIN_STEPS: u32 = 20_000;
 pub const MAX_RANK: u32 = 128;
+/// Sides of a picture, in pixels; multiples of 16.
+pub const MAX_SIDE: u32 = 2048;
+/// Seeds are whole numbers that TOML and SQLite can hold too.
+pub const MAX_SEED: u64 = i64::MAX as u64;

@@ -1,6 +1,6 @@
-//! What this instance is, and what it is busy with.
+//! What this instance is.
 
-use crate::api::{ApiError, Run, Studio};
+use crate::api::{ApiError, Studio};
 use leptos::prelude::*;
 
 #[cfg(feature = "ssr")]
@@ -9,10 +9,4 @@ use super::context::api;
 #[server(endpoint = "get_studio")]
 pub async fn get_studio() -> Result<Studio, ApiError> {
     api().studio().await
-}
-
-/// Queued and running jobs, newest first.
-#[server(endpoint = "list_active_runs")]
-pub async fn list_active_runs() -> Result<Vec<Run>, ApiError> {
-    api().runs(true, 10).await
 }

@@ -1,1 +1,45 @@
 //! Small pieces of the pages, one a file.
+
+mod active_runs;
+mod adapter_picker;
+mod before_after;
+mod confirm;
+mod drawing_fields;
+mod drop_zone;
+mod empty;
+mod error_note;
+pub mod icon;
+mod loss_curve;
+mod ornament;
+mod picture_card;
+mod picture_facts;
+mod progress_bar;
+mod prompt_field;
+mod refresh;
+mod seed_field;
+mod size_field;
+mod slider_field;
+mod stop_button;
+mod theme_toggle;
+
+pub use active_runs::{ActiveRuns, href as run_href};
+pub use adapter_picker::AdapterPicker;
+pub use before_after::BeforeAfter;
+pub use confirm::Confirm;
+pub use drawing_fields::DrawingFields;
+pub use drop_zone::DropZone;
+pub use empty::Empty;
+pub use error_note::{ErrorNote, failure, failure_or_address, use_address_error};
+pub use icon::Icon;
+pub use loss_curve::LossCurve;
+pub use ornament::Flourish;
+pub use picture_card::PictureCard;
+pub use picture_facts::{Fact, PictureFacts};
+pub use progress_bar::ProgressBar;
+pub use prompt_field::{PromptField, write_prompt};
+pub use refresh::RefreshWithoutScripts;
+pub use seed_field::SeedField;
+pub use size_field::SizeField;
+pub use slider_field::SliderField;
+pub use stop_button::StopButton;
+pub use theme_toggle::{ThemeToggle, theme_script};

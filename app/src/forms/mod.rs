@@ -1,1 +1,14 @@
 //! What the forms hold, as it was typed, and how that becomes a request. The same values travel in the address of a page.
+
+mod compare;
+mod drawing;
+mod generate;
+mod number;
+mod query;
+mod train;
+
+pub use compare::CompareForm;
+pub use drawing::{CUSTOM, Drawing};
+pub use generate::{AdapterChoice, GenerateForm};
+pub use query::{read_query, write_query};
+pub use train::TrainForm;

@@ -1,1 +1,17 @@
-//! The pages, one a file or folder.
+//! The pages, one a folder.
+
+mod adapters;
+mod compare;
+mod gallery;
+mod generate;
+mod not_found;
+mod train;
+mod training;
+
+pub use adapters::AdaptersPage;
+pub use compare::ComparePage;
+pub use gallery::GalleryPage;
+pub use generate::GeneratePage;
+pub use not_found::NotFound;
+pub use train::TrainPage;
+pub use training::TrainingPage;

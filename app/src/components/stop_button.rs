@@ -1,0 +1,22 @@
+//! Stops a run at its next step; what is finished is kept.
+
+use super::{ErrorNote, Icon, failure, icon};
+use crate::api::RunId;
+use crate::calls::runs::StopRun;
+use leptos::prelude::*;
+
+#[component]
+pub fn StopButton(id: RunId, label: &'static str) -> impl IntoView {
+    let stop = ServerAction::<StopRun>::new();
+    let pending = stop.pending();
+    view! {
+        <ActionForm action=stop attr:class="stop">
+            <input type="hidden" name="id" value=id.0/>
+            <button type="submit" class="button" disabled=move || pending.get()>
+                <Icon path=icon::STOP/>
+                {label}
+            </button>
+            <ErrorNote message=failure(stop)/>
+        </ActionForm>
+    }
+}

@@ -1,0 +1,15 @@
+//! A form in the address of a page: `?prompt=…&adapters[0][id]=…`.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The values that the query string holds; what is absent or unreadable is as in an empty form.
+pub fn read_query<T: DeserializeOwned + Default>(query: &str) -> T {
+    let depth = 5;
+    // Not strict: browsers and the router escape the brackets.
+    serde_qs::Config::new(depth, false).deserialize_str(query.trim_start_matches('?')).unwrap_or_default()
+}
+
+/// The other way; empty values are left out by the forms themselves.
+pub fn write_query<T: Serialize>(form: &T) -> String {
+    serde_qs::to_string(form).unwrap_or_default()
+}

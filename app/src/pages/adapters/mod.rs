@@ -1,0 +1,63 @@
+//! Adapters: what exists, and what to do with it.
+
+mod card;
+
+use crate::api::AdapterInfo;
+use crate::calls::adapters::{DeleteAdapter, RenameAdapter, list_adapters};
+use crate::components::{DropZone, Empty, ErrorNote, failure};
+use card::AdapterCard;
+use leptos::prelude::*;
+use leptos_meta::Title;
+
+#[component]
+pub fn AdaptersPage() -> impl IntoView {
+    let (rename, delete) = (ServerAction::<RenameAdapter>::new(), ServerAction::<DeleteAdapter>::new());
+    let uploads = RwSignal::new(0u32);
+    let changes = move || (rename.version().get(), delete.version().get(), uploads.get());
+    let adapters = Resource::new(changes, |_| list_adapters());
+    let list = move || {
+        Suspend::new(async move {
+            match adapters.await {
+                Ok(adapters) => view! { <Cards adapters rename delete/> }.into_any(),
+                Err(error) => view! { <ErrorNote message=Some(error.message)/> }.into_any(),
+            }
+        })
+    };
+    view! {
+        <Title text="Adapters · Atelier"/>
+        <h1>"Adapters"</h1>
+        <p class="lead">"Styles that the model has learned, each a small file beside it."</p>
+        <ErrorNote message=failure(rename)/>
+        <ErrorNote message=failure(delete)/>
+        <Transition fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{list}</Transition>
+        <section class="upload-section" aria-labelledby="upload-title">
+            <h2 id="upload-title">"Bring an adapter"</h2>
+            <DropZone
+                id="adapter-upload-form"
+                action="/upload/adapter"
+                field="file"
+                accept=".safetensors"
+                title="Drop a .safetensors file, or choose one"
+                hint="A FLUX.1 LoRA in diffusers, kohya or PEFT layout, made for the model that this studio runs."
+                on_done=Callback::new(move |_| uploads.update(|count| *count += 1))
+            />
+        </section>
+    }
+}
+
+#[component]
+fn Cards(adapters: Vec<AdapterInfo>, rename: ServerAction<RenameAdapter>, delete: ServerAction<DeleteAdapter>) -> impl IntoView {
+    if adapters.is_empty() {
+        return view! {
+            <Empty title="No adapters yet">
+                <p>"Teach the model a style from a handful of pictures. It takes minutes."</p>
+                <p>
+                    <a class="button primary" href="/train">"Train an adapter"</a>
+                </p>
+            </Empty>
+        }
+        .into_any();
+    }
+    let cards = adapters.into_iter().map(|adapter| view! { <AdapterCard adapter rename delete/> });
+    view! { <ul class="adapter-grid">{cards.collect_view()}</ul> }.into_any()
+}

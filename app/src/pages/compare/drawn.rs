@@ -1,0 +1,109 @@
+//! A comparison: progress while it is drawn, then three ways to look at it.
+
+use super::blind_round::BlindRound;
+use super::grid::Grid;
+use super::slider::Slider;
+use super::tally::TallyLine;
+use crate::api::{Comparison, ComparisonId, RunState};
+use crate::calls::comparisons::get_comparison;
+use crate::calls::runs::RunView;
+use crate::components::{Empty, ErrorNote, ProgressBar, RefreshWithoutScripts, StopButton};
+use crate::forms::CompareForm;
+use crate::live::Feed;
+use leptos::prelude::*;
+use leptos_router::hooks::use_query_map;
+
+#[component]
+pub fn Drawn(id: ComparisonId) -> impl IntoView {
+    let comparison = Resource::new(move || id.clone(), get_comparison);
+    let body = move || {
+        Suspend::new(async move {
+            match comparison.await {
+                Ok(drawn) => view! { <Views drawn/> }.into_any(),
+                Err(error) => view! {
+                    <Empty title="This comparison cannot be shown">
+                        <p>{error.message}</p>
+                    </Empty>
+                }
+                .into_any(),
+            }
+        })
+    };
+    view! { <Suspense fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{body}</Suspense> }
+}
+
+#[component]
+fn Views(drawn: Comparison) -> impl IntoView {
+    let run = drawn.run.id.clone();
+    let feed = Feed::of_run(RunView { run: drawn.run.clone(), pictures: Vec::new() });
+    let again = CompareForm::again(&drawn).href();
+    let (adapter, prompt) = (drawn.request.adapter.clone(), drawn.request.prompt.clone());
+    let comparison = RwSignal::new(drawn);
+    fetch_new_cells(feed, comparison);
+    let active = Memo::new(move |_| feed.is_active());
+    let failed =
+        move || feed.run.with(|run| (run.state == RunState::Failed).then(|| run.error.clone().unwrap_or_else(|| "The run failed.".into())));
+    view! {
+        <header class="stage-header">
+            <h2>{move || comparison.with(|drawn| drawn.adapter_name.clone())}</h2>
+            <p class="work-title">{prompt}</p>
+        </header>
+        <Show when=move || active.get()>
+            <RefreshWithoutScripts/>
+            <ProgressBar run=feed.run link=feed.link/>
+            <StopButton id=run.clone() label="Cancel"/>
+        </Show>
+        <ErrorNote message=Signal::derive(failed)/>
+        <ViewTabs comparison/>
+        <Shown comparison active/>
+        <TallyLine adapter/>
+        <p>
+            <a href=again>"Change this comparison"</a>
+        </p>
+    }
+}
+
+/// Each finished picture fills a cell: the grid is asked for again.
+fn fetch_new_cells(feed: Feed, comparison: RwSignal<Comparison>) {
+    Effect::new(move |before: Option<(usize, bool)>| {
+        let now = feed.run.with(|run| (run.pictures.len(), run.state.is_active()));
+        let more = feed.pictures.with(Vec::len);
+        let now = (now.0.max(more), now.1);
+        if before.is_some_and(|before| before != now) {
+            let id = comparison.with_untracked(|drawn| drawn.id.clone());
+            leptos::task::spawn_local(async move {
+                if let Ok(drawn) = get_comparison(id).await {
+                    comparison.try_set(drawn);
+                }
+            });
+        }
+        now
+    });
+}
+
+/// Links, so that a view has an address and works without scripts.
+#[component]
+fn ViewTabs(comparison: RwSignal<Comparison>) -> impl IntoView {
+    let shown = use_view();
+    let tab = move |view: &'static str, label: &'static str| {
+        let href = move || comparison.with(|drawn| format!("/compare?comparison={}&view={view}", drawn.id));
+        let current = move || (shown.get() == view).then_some("true");
+        view! { <a href=href aria-current=current>{label}</a> }
+    };
+    view! { <nav class="tabs" aria-label="Ways to compare">{tab("slider", "Slider")} {tab("grid", "Side by side")} {tab("blind", "Blind round")}</nav> }
+}
+
+#[component]
+fn Shown(comparison: RwSignal<Comparison>, active: Memo<bool>) -> impl IntoView {
+    let shown = use_view();
+    move || match shown.get().as_str() {
+        "grid" => view! { <Grid comparison/> }.into_any(),
+        "blind" => view! { <BlindRound comparison active/> }.into_any(),
+        _ => view! { <Slider comparison/> }.into_any(),
+    }
+}
+
+fn use_view() -> Memo<String> {
+    let query = use_query_map();
+    Memo::new(move |_| query.with(|query| query.get("view")).unwrap_or_else(|| "slider".into()))
+}

@@ -1,0 +1,58 @@
+//! Compare: the same prompt and seed, base against adapter: on a slider, side by side, and blind.
+
+mod blind_round;
+mod drawn;
+mod earlier;
+mod form;
+mod grid;
+mod slider;
+mod tally;
+
+use crate::api::ComparisonId;
+use crate::calls::{adapters::list_adapters, comparisons::StartComparison, studio::get_studio};
+use crate::components::ErrorNote;
+use crate::forms::{CompareForm, read_query};
+use drawn::Drawn;
+use earlier::Earlier;
+use form::CompareFields;
+use leptos::prelude::*;
+use leptos_meta::Title;
+use leptos_router::hooks::use_query_map;
+
+#[component]
+pub fn ComparePage() -> impl IntoView {
+    let query = use_query_map();
+    let comparison = Memo::new(move |_| query.with(|query| query.get("comparison")).map(ComparisonId));
+    // A finished comparison leaves the form as it was; a link with a recipe fills it.
+    let filling = Memo::new(move |old: Option<&CompareForm>| {
+        let typed = query.with(|query| read_query::<CompareForm>(&query.to_query_string()));
+        if comparison.with(Option::is_some) { old.cloned().unwrap_or(typed) } else { typed }
+    });
+    let start = ServerAction::<StartComparison>::new();
+    let studio = Resource::new(|| (), |()| get_studio());
+    let adapters = Resource::new(|| (), |()| list_adapters());
+    let form = move || {
+        Suspend::new(async move {
+            match (studio.await, adapters.await) {
+                (Ok(studio), Ok(adapters)) => view! { <CompareFields start filling studio adapters/> }.into_any(),
+                (Err(error), _) | (_, Err(error)) => view! { <ErrorNote message=Some(error.message)/> }.into_any(),
+            }
+        })
+    };
+    view! {
+        <Title text="Compare · Atelier"/>
+        <div class="workbench" class:with-run=move || comparison.with(Option::is_some)>
+            <section class="panel" aria-labelledby="compare-title">
+                <h1 id="compare-title">"Compare"</h1>
+                <p class="lead">"One prompt, one seed: with the adapter and without."</p>
+                <Suspense fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{form}</Suspense>
+            </section>
+            <section class="stage" aria-label="Comparison">
+                {move || match comparison.get() {
+                    Some(id) => view! { <Drawn id/> }.into_any(),
+                    None => view! { <Earlier/> }.into_any(),
+                }}
+            </section>
+        </div>
+    }
+}

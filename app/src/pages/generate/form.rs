@@ -1,0 +1,35 @@
+//! The form: prompt, adapters, size, and the rest folded away.
+
+use super::Desk;
+use crate::api::{AdapterInfo, Studio};
+use crate::components::{AdapterPicker, DrawingFields, ErrorNote, PromptField, failure_or_address};
+use leptos::prelude::*;
+
+#[component]
+pub fn GenerateFields(studio: Studio, adapters: Vec<AdapterInfo>) -> impl IntoView {
+    let desk = expect_context::<Desk>();
+    let pending = desk.start.pending();
+    let fields = {
+        let studio = studio.clone();
+        move || {
+            let form = desk.filling.get();
+            view! {
+                <PromptField initial=form.prompt placeholder="a lighthouse above a stormy sea at dusk"/>
+                <AdapterPicker adapters=adapters.clone() chosen=form.adapters/>
+                <DrawingFields initial=form.drawing studio=studio.clone() counted="Pictures" last_seed=desk.last_seed/>
+            }
+        }
+    };
+    view! {
+        <ActionForm action=desk.start attr:id="generate-form" attr:class="form">
+            {fields}
+            <ErrorNote message=failure_or_address(desk.start)/>
+            <div class="form-actions">
+                <button type="submit" class="button primary" disabled=move || pending.get()>
+                    "Generate"
+                </button>
+            </div>
+        </ActionForm>
+        <p class="hint studio-line">{format!("{} on {}", studio.model, studio.device)}</p>
+    }
+}

@@ -1,0 +1,116 @@
+//! One style set: its pictures and captions, its trigger phrase, and the training form beside them.
+
+use super::caption::DatasetItem;
+use super::form::TrainFields;
+use super::sources::PictureDrop;
+use crate::api::{DatasetId, DatasetInfo};
+use crate::calls::datasets::{DeleteDataset, RemoveItem, SetTrigger, get_dataset};
+use crate::components::{Confirm, Empty, ErrorNote, failure};
+use crate::format;
+use crate::forms::TrainForm;
+use leptos::prelude::*;
+
+#[component]
+pub fn DatasetDesk(id: DatasetId, typed: TrainForm) -> impl IntoView {
+    let (remove, trigger) = (ServerAction::<RemoveItem>::new(), ServerAction::<SetTrigger>::new());
+    let uploads = RwSignal::new(0u32);
+    let changes = move || (remove.version().get(), trigger.version().get(), uploads.get());
+    let dataset = Resource::new(move || (id.clone(), changes()), |(id, _)| get_dataset(id));
+    let uploaded = Callback::new(move |_| uploads.update(|count| *count += 1));
+    let body = move || {
+        let typed = typed.clone();
+        Suspend::new(async move {
+            match dataset.await {
+                Ok(set) => view! { <Desk set remove trigger uploaded typed/> }.into_any(),
+                Err(error) => view! { <Missing message=error.message/> }.into_any(),
+            }
+        })
+    };
+    view! { <Transition fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{body}</Transition> }
+}
+
+#[component]
+fn Desk(
+    set: DatasetInfo,
+    remove: ServerAction<RemoveItem>,
+    trigger: ServerAction<SetTrigger>,
+    uploaded: Callback<String>,
+    typed: TrainForm,
+) -> impl IntoView {
+    let id = set.id.0.clone();
+    let items = set.items.iter().cloned().map(|item| view! { <DatasetItem dataset=set.id.clone() item remove/> }).collect_view();
+    view! {
+        <div class="train-desk">
+            <section class="dataset" aria-labelledby="dataset-title">
+                <header class="stage-header">
+                    <h2 id="dataset-title">{set.name.clone()}</h2>
+                    <p class="hint">{format::count(set.items.len(), "picture")} ". Captions say what is to be seen; the style itself is learned."</p>
+                </header>
+                <TriggerField set=set.clone() trigger/>
+                <ErrorNote message=failure(remove)/>
+                <ul class="dataset-grid">{items}</ul>
+                <PictureDrop dataset=Some(id.clone()) on_done=uploaded/>
+                <div class="actions">
+                    <a class="button quiet" href="/train">"Choose other pictures"</a>
+                    <DeleteSet id/>
+                </div>
+            </section>
+            <section class="panel" aria-label="Training">
+                <TrainFields set typed/>
+            </section>
+        </div>
+    }
+}
+
+#[component]
+fn TriggerField(set: DatasetInfo, trigger: ServerAction<SetTrigger>) -> impl IntoView {
+    let pending = trigger.pending();
+    view! {
+        <ActionForm action=trigger attr:class="field trigger-field">
+            <input type="hidden" name="dataset" value=set.id.0/>
+            <label for="trigger">"Trigger phrase"</label>
+            <div class="with-buttons">
+                <input
+                    type="text"
+                    id="trigger"
+                    name="trigger"
+                    value=set.trigger.unwrap_or_default()
+                    placeholder="art nouveau panel"
+                    aria-describedby="trigger-hint"
+                    autocomplete="off"
+                />
+                <button type="submit" class="button" disabled=move || pending.get()>
+                    "Apply"
+                </button>
+            </div>
+            <p class="hint" id="trigger-hint">"Words that call the style up. Applying adds them to every caption that lacks them."</p>
+            <ErrorNote message=failure(trigger)/>
+        </ActionForm>
+    }
+}
+
+#[component]
+fn DeleteSet(id: String) -> impl IntoView {
+    let delete = ServerAction::<DeleteDataset>::new();
+    view! {
+        <Confirm label="Delete set" warning="The pictures and captions of this set are deleted. Adapters trained on them stay.">
+            <ActionForm action=delete>
+                <input type="hidden" name="id" value=id/>
+                <button type="submit" class="button danger">"Delete this set"</button>
+                <ErrorNote message=failure(delete)/>
+            </ActionForm>
+        </Confirm>
+    }
+}
+
+#[component]
+fn Missing(message: String) -> impl IntoView {
+    view! {
+        <Empty title="This set cannot be opened">
+            <p>{message}</p>
+            <p>
+                <a class="button primary" href="/train">"Choose pictures"</a>
+            </p>
+        </Empty>
+    }
+}

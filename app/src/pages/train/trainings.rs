@@ -1,0 +1,50 @@
+//! Trainings so far.
+
+use crate::api::{Run, RunKind, RunState};
+use crate::calls::runs::list_runs;
+use crate::format;
+use leptos::prelude::*;
+
+#[component]
+pub fn Trainings() -> impl IntoView {
+    let runs = Resource::new(|| (), |()| list_runs(false, 100));
+    let list = move || {
+        Suspend::new(async move {
+            let trainings: Vec<_> = runs.await.unwrap_or_default().into_iter().filter(|run| run.kind == RunKind::Train).take(12).collect();
+            (!trainings.is_empty()).then(|| {
+                view! {
+                    <section aria-labelledby="trainings-title">
+                        <h2 id="trainings-title">"Trainings"</h2>
+                        <ul class="run-list">{trainings.into_iter().map(entry).collect_view()}</ul>
+                    </section>
+                }
+            })
+        })
+    };
+    view! { <Suspense>{list}</Suspense> }
+}
+
+fn entry(run: Run) -> impl IntoView {
+    let progress = &run.progress;
+    let steps = format!("{} of {} steps", progress.done, progress.total);
+    view! {
+        <li>
+            <a class="run-row" href=format!("/train/{}", run.id)>
+                <strong>{run.title.clone()}</strong>
+                <span class="state" data-state=state_word(run.state)>{state_word(run.state)}</span>
+                <span class="hint">{steps}</span>
+                <span class="hint">{format::date(run.created_at)}</span>
+            </a>
+        </li>
+    }
+}
+
+pub fn state_word(state: RunState) -> &'static str {
+    match state {
+        RunState::Queued => "waiting",
+        RunState::Running => "running",
+        RunState::Done => "finished",
+        RunState::Failed => "failed",
+        RunState::Stopped => "stopped",
+    }
+}

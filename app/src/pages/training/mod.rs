@@ -1,0 +1,101 @@
+//! One training: its loss curve, its samples, and what to do with it.
+
+mod controls;
+mod samples;
+mod settings;
+
+use crate::api::{RunId, RunState, TrainingDetail};
+use crate::calls::runs::ResumeRun;
+use crate::calls::training::get_training;
+use crate::components::{Empty, ErrorNote, LossCurve, ProgressBar, RefreshWithoutScripts};
+use crate::live::Feed;
+use controls::Controls;
+use leptos::prelude::*;
+use leptos_meta::Title;
+use leptos_router::hooks::use_params_map;
+use samples::Samples;
+use settings::SettingsList;
+
+#[component]
+pub fn TrainingPage() -> impl IntoView {
+    let params = use_params_map();
+    let resume = ServerAction::<ResumeRun>::new();
+    let run = Memo::new(move |_| RunId(params.with(|params| params.get("run")).unwrap_or_default()));
+    let detail = Resource::new(move || (run.get(), resume.version().get()), |(run, _)| get_training(run));
+    let body = move || {
+        Suspend::new(async move {
+            match detail.await {
+                Ok(detail) => view! { <Training detail resume/> }.into_any(),
+                Err(error) => view! { <Missing message=error.message/> }.into_any(),
+            }
+        })
+    };
+    view! {
+        <Title text="Training · Atelier"/>
+        <Transition fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{body}</Transition>
+    }
+}
+
+#[component]
+fn Training(detail: TrainingDetail, resume: ServerAction<ResumeRun>) -> impl IntoView {
+    let feed = Feed::of_training(&detail);
+    let active = Memo::new(move |_| feed.is_active());
+    let steps = Memo::new(move |_| detail.request.settings.steps.unwrap_or_else(|| feed.run.with(|run| run.progress.total)));
+    let set = format!("/train?dataset={}", detail.request.dataset);
+    view! {
+        <header class="training-header">
+            <p class="hint">
+                <a href="/train">"Train"</a>
+                " · on "
+                <a href=set>{detail.dataset_name.clone()}</a>
+            </p>
+            <h1>{detail.request.name.clone()}</h1>
+        </header>
+        <div class="training">
+            <section class="training-main" aria-label="Progress">
+                <Show when=move || active.get()>
+                    <RefreshWithoutScripts seconds=5/>
+                    <ProgressBar run=feed.run link=feed.link/>
+                </Show>
+                <Outcome feed/>
+                <Controls feed adapter=detail.adapter.clone() last_checkpoint=detail.last_checkpoint resume/>
+                <LossCurve losses=feed.losses steps=steps/>
+                <SettingsList detail=detail.clone()/>
+            </section>
+            <Samples feed/>
+        </div>
+    }
+}
+
+#[component]
+fn Outcome(feed: Feed) -> impl IntoView {
+    let failed = move || {
+        feed.run.with(|run| {
+            let reason = || run.error.clone().unwrap_or_else(|| "The training failed.".into());
+            (run.state == RunState::Failed).then(|| format!("{} You can resume it from its last checkpoint.", reason()))
+        })
+    };
+    let ended = move || {
+        feed.run.with(|run| match run.state {
+            RunState::Done => Some("Finished. The adapter is ready to use."),
+            RunState::Stopped => Some("Stopped. What was learned up to the last checkpoint is kept; resume to go on from there."),
+            _ => None,
+        })
+    };
+    view! {
+        <ErrorNote message=Signal::derive(failed)/>
+        <div role="status">{move || ended().map(|words| view! { <p class="note">{words}</p> })}</div>
+    }
+}
+
+#[component]
+fn Missing(message: String) -> impl IntoView {
+    view! {
+        <Empty title="This training cannot be shown">
+            <p>{message}</p>
+            <p>
+                <a class="button primary" href="/train">"To the trainings"</a>
+            </p>
+        </Empty>
+    }
+}
