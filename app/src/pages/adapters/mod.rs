@@ -4,10 +4,9 @@ mod card;
 
 use crate::api::AdapterInfo;
 use crate::calls::adapters::{DeleteAdapter, RenameAdapter, list_adapters};
-use crate::components::{DropZone, Empty, ErrorNote, failure};
+use crate::components::{DropZone, Empty, ErrorNote, PageTitle, failure};
 use card::AdapterCard;
 use leptos::prelude::*;
-use leptos_meta::Title;
 
 #[component]
 pub fn AdaptersPage() -> impl IntoView {
@@ -24,9 +23,7 @@ pub fn AdaptersPage() -> impl IntoView {
         })
     };
     view! {
-        <Title text="Adapters · Atelier"/>
-        <h1>"Adapters"</h1>
-        <p class="lead">"Styles that the model has learned, each a small file beside it."</p>
+        <PageTitle title="Adapters" lead="Styles that the model has learned, each a small file beside it."/>
         <ErrorNote message=failure(rename)/>
         <ErrorNote message=failure(delete)/>
         <Transition fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{list}</Transition>

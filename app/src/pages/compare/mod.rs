@@ -10,13 +10,12 @@ mod tally;
 
 use crate::api::ComparisonId;
 use crate::calls::{adapters::list_adapters, comparisons::StartComparison, studio::get_studio};
-use crate::components::ErrorNote;
+use crate::components::{ErrorNote, PageTitle};
 use crate::forms::{CompareForm, read_query};
 use drawn::Drawn;
 use earlier::Earlier;
 use form::CompareFields;
 use leptos::prelude::*;
-use leptos_meta::Title;
 use leptos_router::hooks::use_query_map;
 
 #[component]
@@ -40,11 +39,9 @@ pub fn ComparePage() -> impl IntoView {
         })
     };
     view! {
-        <Title text="Compare · Atelier"/>
         <div class="workbench" class:with-run=move || comparison.with(Option::is_some)>
-            <section class="panel" aria-labelledby="compare-title">
-                <h1 id="compare-title">"Compare"</h1>
-                <p class="lead">"One prompt, one seed: with the adapter and without."</p>
+            <section class="panel" aria-label="What to compare">
+                <PageTitle title="Compare" lead="One prompt, one seed: with the adapter and without."/>
                 <Suspense fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{form}</Suspense>
             </section>
             <section class="stage" aria-label="Comparison">

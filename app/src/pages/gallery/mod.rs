@@ -9,11 +9,10 @@ use crate::calls::{
     adapters::list_adapters,
     pictures::{DeletePicture, list_pictures},
 };
-use crate::components::{ErrorNote, failure};
+use crate::components::{ErrorNote, PageTitle, failure};
 use detail::Detail;
 use grid::Grid;
 use leptos::prelude::*;
-use leptos_meta::Title;
 use leptos_router::hooks::use_query_map;
 use leptos_router::params::ParamsMap;
 use search::Search;
@@ -44,8 +43,7 @@ pub fn GalleryPage() -> impl IntoView {
         })
     };
     view! {
-        <Title text="Gallery · Atelier"/>
-        <h1>"Gallery"</h1>
+        <PageTitle title="Gallery"/>
         <Suspense>{search}</Suspense>
         <ErrorNote message=failure(delete)/>
         <Transition fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{grid}</Transition>

@@ -8,11 +8,10 @@ mod stage;
 
 use crate::api::RunId;
 use crate::calls::{adapters::list_adapters, pictures::StartGeneration, studio::get_studio};
-use crate::components::ErrorNote;
+use crate::components::{ErrorNote, PageTitle};
 use crate::forms::{GenerateForm, read_query};
 use form::GenerateFields;
 use leptos::prelude::*;
-use leptos_meta::Title;
 use leptos_router::hooks::use_query_map;
 use recent::Recent;
 use stage::Stage;
@@ -47,10 +46,9 @@ pub fn GeneratePage() -> impl IntoView {
         })
     };
     view! {
-        <Title text="Generate · Atelier"/>
         <div class="workbench" class:with-run=move || run.get().is_some()>
-            <section class="panel" aria-labelledby="generate-title">
-                <h1 id="generate-title">"Generate"</h1>
+            <section class="panel" aria-label="What to draw">
+                <PageTitle title="Generate"/>
                 <Suspense fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{form}</Suspense>
             </section>
             <section class="stage" aria-label="Picture">

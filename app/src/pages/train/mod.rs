@@ -10,10 +10,10 @@ mod sources;
 mod trainings;
 
 use crate::api::DatasetId;
+use crate::components::PageTitle;
 use crate::forms::{TrainForm, read_query};
 use dataset::DatasetDesk;
 use leptos::prelude::*;
-use leptos_meta::Title;
 use leptos_router::hooks::use_query_map;
 use sources::Sources;
 use trainings::Trainings;
@@ -24,9 +24,7 @@ pub fn TrainPage() -> impl IntoView {
     let typed = move || query.with(|query| read_query::<TrainForm>(&query.to_query_string()));
     let dataset = Memo::new(move |_| query.with(|query| query.get("dataset")).filter(|id| !id.is_empty()).map(DatasetId));
     view! {
-        <Title text="Train · Atelier"/>
-        <h1>"Train"</h1>
-        <p class="lead">"Five to thirty pictures of one style become an adapter: a small file that teaches the model to paint that way."</p>
+        <PageTitle title="Train" lead="Five to thirty pictures of one style become an adapter: a small file that teaches the model to paint that way."/>
         {move || match dataset.get() {
             Some(id) => view! { <DatasetDesk id typed=untrack(typed)/> }.into_any(),
             None => view! { <Sources/> }.into_any(),
