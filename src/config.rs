@@ -1,1 +1,61 @@
-//! What the surroundings decide: folders, address, limits. The only reader of the environment besides clap's `env`.
+//! What the surroundings decide: address, folders, model. The only reader of the environment besides clap's `env`.
+
+use std::{
+    env,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+/// What `atelier serve` is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Loopback unless told otherwise: nobody signs in here.
+    pub host: IpAddr,
+    pub port: u16,
+    /// Database, pictures, style sets, adapters, trainings.
+    pub data_dir: PathBuf,
+    /// FLUX.1 folder in diffusers layout.
+    pub model: PathBuf,
+    /// Pages' scripts, styles and sample sets, as the build lays them out; `None` looks where they usually are.
+    pub site: Option<PathBuf>,
+}
+
+impl Config {
+    pub const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    pub const PORT: u16 = 7860;
+    pub const DATA_DIR: &str = "data";
+    pub const MODEL: &str = "models/flux-mini";
+    const SITE: &str = "target/site";
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
+    }
+
+    pub fn site_folder(&self) -> PathBuf {
+        self.site.clone().unwrap_or_else(|| found(Self::SITE))
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { host: Self::HOST, port: Self::PORT, data_dir: Self::DATA_DIR.into(), model: default_model(), site: None }
+    }
+}
+
+/// The embedded model, from wherever the program was started.
+pub fn default_model() -> PathBuf {
+    found(Config::MODEL)
+}
+
+/// The folder of the style sets that ship with Atelier.
+pub fn style_sets() -> PathBuf {
+    found("public/style-sets")
+}
+
+/// A path of the project: below the working folder, or below a folder above the program (`target/release/atelier`).
+fn found(path: &str) -> PathBuf {
+    let path = Path::new(path);
+    let program = env::current_exe().and_then(|program| program.canonicalize()).unwrap_or_default();
+    let above = program.ancestors().skip(1).take(4).map(|folder| folder.join(path));
+    std::iter::once(path.to_owned()).chain(above).find(|candidate| candidate.exists()).unwrap_or_else(|| path.to_owned())
+}
