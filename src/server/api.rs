@@ -1,0 +1,226 @@
+//! What the pages may ask for, answered: checks first, then the store or the queue.
+
+use super::{checks, error::unavailable, recipes, style_sets::StyleSets, upload::import};
+use crate::{
+    jobs::{Jobs, device::Loading, resident::Facts, training::TrainJob},
+    store::Owner,
+};
+use app::api::*;
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// The system for one visitor.
+pub struct StudioApi {
+    pub jobs: Jobs,
+    pub style_sets: Arc<StyleSets>,
+    pub owner: Owner,
+}
+
+impl StudioApi {
+    /// `None` while the model is being loaded.
+    fn facts_now(&self) -> Option<Arc<Facts>> {
+        match self.jobs.device.loading() {
+            Loading::Ready(facts) => Some(facts),
+            Loading::Waiting | Loading::Failed(_) => None,
+        }
+    }
+
+    async fn facts(&self) -> ApiResult<Arc<Facts>> {
+        self.jobs.device.facts().await.map_err(unavailable)
+    }
+
+    async fn planned(&self, request: &TrainRequest) -> ApiResult<(DatasetInfo, train::Recipe, Arc<Facts>)> {
+        let facts = self.facts().await?;
+        let set = self.jobs.store.dataset(&self.owner, &request.dataset).await?;
+        let recipe = recipes::build(request, &set, &facts)?;
+        Ok((set, recipe, facts))
+    }
+}
+
+#[async_trait]
+impl Api for StudioApi {
+    async fn studio(&self) -> ApiResult<Studio> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let Some(facts) = self.facts_now() else {
+            let (model, device) = ("loading".to_owned(), String::new());
+            return Ok(Studio {
+                version,
+                model,
+                device,
+                sizes: vec![("Square".into(), 256, 256)],
+                default_steps: 20,
+                default_guidance: 3.5,
+                ready: false,
+            });
+        };
+        Ok(Studio {
+            version,
+            model: facts.model.clone(),
+            device: facts.device.clone(),
+            sizes: facts.sizes(),
+            default_steps: facts.default_steps(),
+            default_guidance: 3.5,
+            ready: true,
+        })
+    }
+
+    async fn generate(&self, request: GenerateRequest) -> ApiResult<RunId> {
+        checks::generate(&request, self.facts_now().as_deref())?;
+        Ok(self.jobs.generate(&self.owner, request).await?)
+    }
+
+    async fn compare(&self, request: CompareRequest) -> ApiResult<ComparisonId> {
+        checks::compare(&request, self.facts_now().as_deref())?;
+        Ok(self.jobs.compare(&self.owner, request).await?)
+    }
+
+    async fn comparison(&self, id: ComparisonId) -> ApiResult<Comparison> {
+        let mut comparison = self.jobs.store.comparison(&self.owner, &id).await?;
+        comparison.run = self.jobs.hub.newest(comparison.run);
+        Ok(comparison)
+    }
+
+    async fn comparisons(&self, limit: usize) -> ApiResult<Vec<Comparison>> {
+        Ok(self.jobs.store.comparisons(&self.owner, limit).await?)
+    }
+
+    async fn vote(&self, vote: Vote) -> ApiResult<Tally> {
+        let adapter = self.jobs.store.save_vote(&self.owner, &vote).await?;
+        self.tally(adapter).await
+    }
+
+    async fn tally(&self, adapter: AdapterId) -> ApiResult<Tally> {
+        Ok(self.jobs.store.tally(&self.owner, &adapter).await?)
+    }
+
+    async fn pictures(&self, filter: PictureFilter) -> ApiResult<Vec<Picture>> {
+        Ok(self.jobs.store.pictures(&self.owner, &filter).await?)
+    }
+
+    async fn picture(&self, id: PictureId) -> ApiResult<Picture> {
+        Ok(self.jobs.store.picture(&self.owner, &id).await?)
+    }
+
+    async fn delete_picture(&self, id: PictureId) -> ApiResult<()> {
+        Ok(self.jobs.store.delete_picture(&self.owner, &id).await?)
+    }
+
+    async fn sample_sets(&self) -> ApiResult<Vec<SampleSet>> {
+        Ok(self.style_sets.list())
+    }
+
+    async fn use_sample_set(&self, name: String) -> ApiResult<DatasetId> {
+        let found = self.style_sets.find(&name).ok_or_else(|| ApiError::new(404, "There is no such sample set."))?;
+        let (set, folder) = found;
+        let items = import::folder(folder, None).await?;
+        Ok(self.jobs.store.create_dataset(&self.owner, &set.title, Some(&set.trigger), items).await?)
+    }
+
+    async fn datasets(&self) -> ApiResult<Vec<DatasetInfo>> {
+        Ok(self.jobs.store.datasets(&self.owner).await?)
+    }
+
+    async fn dataset(&self, id: DatasetId) -> ApiResult<DatasetInfo> {
+        Ok(self.jobs.store.dataset(&self.owner, &id).await?)
+    }
+
+    async fn set_caption(&self, dataset: DatasetId, item: String, caption: String) -> ApiResult<()> {
+        let caption = checks::caption(&caption)?;
+        Ok(self.jobs.store.set_caption(&self.owner, &dataset, &item, &caption).await?)
+    }
+
+    async fn set_trigger(&self, dataset: DatasetId, trigger: String) -> ApiResult<()> {
+        let trigger = checks::trigger(&trigger)?;
+        let phrase = trigger.clone().unwrap_or_default();
+        let set = self.jobs.store.dataset(&self.owner, &dataset).await?;
+        for item in &set.items {
+            checks::caption(&import::with_trigger(&item.caption, &phrase))
+                .or_else(|error| if trigger.is_none() { Ok(String::new()) } else { Err(error) })?;
+        }
+        Ok(self.jobs.store.set_trigger(&self.owner, &dataset, trigger.as_deref(), |caption| import::with_trigger(caption, &phrase)).await?)
+    }
+
+    async fn remove_item(&self, dataset: DatasetId, item: String) -> ApiResult<()> {
+        Ok(self.jobs.store.remove_item(&self.owner, &dataset, &item).await?)
+    }
+
+    async fn delete_dataset(&self, id: DatasetId) -> ApiResult<()> {
+        Ok(self.jobs.store.delete_dataset(&self.owner, &id).await?)
+    }
+
+    async fn recipes(&self) -> ApiResult<Vec<RecipeInfo>> {
+        recipes::list(&*self.facts().await?)
+    }
+
+    async fn predict(&self, request: TrainRequest) -> ApiResult<Prediction> {
+        let (set, recipe, facts) = self.planned(&request).await?;
+        let mut prediction = tokio::task::spawn_blocking({
+            let set = set.clone();
+            move || recipes::predict(&recipe, &set, &facts)
+        })
+        .await
+        .map_err(|_| ApiError::new(500, "The prediction failed; the training can be started all the same."))?;
+        if let Err(error) = recipes::check_set(&set) {
+            prediction.warnings.insert(0, error.message);
+        }
+        Ok(prediction)
+    }
+
+    async fn train(&self, request: TrainRequest) -> ApiResult<RunId> {
+        let name = checks::name(&request.name)?;
+        let (set, recipe, _) = self.planned(&request).await?;
+        recipes::check_set(&set)?;
+        Ok(self.jobs.train(&self.owner, TrainRequest { name, ..request }, set, recipe).await?)
+    }
+
+    async fn training(&self, run: RunId) -> ApiResult<TrainingDetail> {
+        let store = &self.jobs.store;
+        let kind = store.run(&self.owner, &run).await?.kind;
+        if kind != RunKind::Train {
+            return Err(ApiError::new(404, "This run is not a training."));
+        }
+        let (row, job, last_checkpoint): (_, TrainJob, _) = store.run_with_request(&self.owner, &run).await?;
+        Ok(TrainingDetail {
+            run: self.jobs.hub.newest(row),
+            request: job.request,
+            dataset_name: job.dataset_name,
+            losses: store.losses(&run, 0).await?,
+            samples: store.samples(&run).await?,
+            last_checkpoint,
+            adapter: store.adapter_of(&run).await?,
+        })
+    }
+
+    async fn runs(&self, active: bool, limit: usize) -> ApiResult<Vec<Run>> {
+        let runs = self.jobs.store.runs(&self.owner, active, limit).await?;
+        Ok(runs.into_iter().map(|run| self.jobs.hub.newest(run)).collect())
+    }
+
+    async fn run(&self, id: RunId) -> ApiResult<Run> {
+        Ok(self.jobs.hub.newest(self.jobs.store.run(&self.owner, &id).await?))
+    }
+
+    async fn stop(&self, id: RunId) -> ApiResult<()> {
+        Ok(self.jobs.stop(&self.owner, &id).await?)
+    }
+
+    async fn resume(&self, id: RunId) -> ApiResult<()> {
+        Ok(self.jobs.resume(&self.owner, &id).await?)
+    }
+
+    async fn adapters(&self) -> ApiResult<Vec<AdapterInfo>> {
+        Ok(self.jobs.store.adapters(&self.owner).await?)
+    }
+
+    async fn adapter(&self, id: AdapterId) -> ApiResult<AdapterInfo> {
+        Ok(self.jobs.store.adapter(&self.owner, &id).await?)
+    }
+
+    async fn rename_adapter(&self, id: AdapterId, name: String) -> ApiResult<()> {
+        Ok(self.jobs.store.rename_adapter(&self.owner, &id, &checks::name(&name)?).await?)
+    }
+
+    async fn delete_adapter(&self, id: AdapterId) -> ApiResult<()> {
+        Ok(self.jobs.store.delete_adapter(&self.owner, &id).await?)
+    }
+}

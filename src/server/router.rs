@@ -1,0 +1,98 @@
+//! Every route of the server, and what surrounds it.
+
+use super::{AppState, error::Refusal, events, files, headers, upload};
+use app::{
+    App,
+    api::{Api, ApiError},
+    shell,
+};
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use leptos::prelude::provide_context;
+use leptos_axum::{LeptosRoutes, generate_route_list, handle_server_fns_with_context};
+use std::{any::Any, sync::Arc};
+use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer, services::ServeDir, trace::TraceLayer};
+
+/// The longest prompt is 16 KB at most; captions and forms are shorter. Some room, so that too long a text is refused with its limit.
+const BODY: usize = 2 << 20;
+
+pub fn router(state: AppState) -> Router {
+    let context = {
+        let state = state.clone();
+        move || provide_context::<Arc<dyn Api>>(state.api())
+    };
+    let pages = {
+        let options = state.leptos.clone();
+        move || shell(options.clone())
+    };
+    let server_functions = {
+        let context = context.clone();
+        move |request: Request| handle_server_fns_with_context(context.clone(), request)
+    };
+    Router::new()
+        .route("/health", get(health))
+        .route("/events/{run}", get(events::events))
+        .merge(files::routes())
+        .merge(upload::routes())
+        .leptos_routes_with_context(&state, generate_route_list(App), context.clone(), pages)
+        .route("/api/{*function}", post(server_functions))
+        .nest_service("/pkg", ServeDir::new(state.site.folder.join("pkg")))
+        .fallback(static_file_or_page)
+        .layer(middleware::from_fn(fresh_scripts))
+        .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::from_fn_with_state(state.clone(), headers::same_origin))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(CompressionLayer::new())
+        .layer(middleware::from_fn(headers::secure))
+        .layer(TraceLayer::new_for_http())
+        .with_state(state)
+}
+
+#[derive(serde::Serialize)]
+struct Health {
+    status: &'static str,
+    version: &'static str,
+    /// The model is loaded.
+    ready: bool,
+}
+
+async fn health(State(state): State<AppState>) -> Json<Health> {
+    let ready = matches!(state.jobs.device.loading(), crate::jobs::device::Loading::Ready(_));
+    Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION"), ready })
+}
+
+/// A file of the site, or the pages' own word on what is not there.
+async fn static_file_or_page(State(state): State<AppState>, request: Request) -> Response {
+    let api = state.api();
+    let context = move || provide_context(api.clone());
+    let handler = leptos_axum::file_and_error_handler_with_context::<AppState, _>(context, shell);
+    let wants_json = request.headers().get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"));
+    let uri = request.uri().clone();
+    let response = handler(uri, State(state), request).await;
+    if wants_json && response.status() == StatusCode::NOT_FOUND {
+        return Refusal(ApiError::new(404, "There is nothing at this address.")).into_response();
+    }
+    response
+}
+
+/// Scripts and styles keep their names from build to build: a browser asks each time whether they changed.
+async fn fresh_scripts(request: Request, next: Next) -> Response {
+    let is_script = request.uri().path().starts_with("/pkg/");
+    let mut response = next.run(request).await;
+    if is_script {
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
+    response
+}
+
+fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
+    let sentence = "Something inside Atelier broke while it answered. Try again; the log says where.";
+    Refusal(ApiError::new(500, sentence)).into_response()
+}

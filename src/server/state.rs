@@ -1,0 +1,48 @@
+//! What every handler may reach.
+
+use super::{api::StudioApi, style_sets::StyleSets};
+use crate::{
+    config::{self, Config},
+    jobs::Jobs,
+    store::Owner,
+};
+use app::api::Api;
+use axum::extract::FromRef;
+use leptos::prelude::LeptosOptions;
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+#[derive(Clone, FromRef)]
+pub struct AppState {
+    pub jobs: Jobs,
+    pub style_sets: Arc<StyleSets>,
+    pub leptos: LeptosOptions,
+    pub site: Site,
+}
+
+/// Where static files lie, and who may ask.
+#[derive(Clone)]
+pub struct Site {
+    pub folder: PathBuf,
+    /// Only this machine is served: other names for it are a trick.
+    pub loopback: bool,
+}
+
+impl AppState {
+    pub fn new(jobs: Jobs, config: &Config, address: SocketAddr) -> Self {
+        let folder = config.site_folder();
+        let leptos = LeptosOptions::builder()
+            .output_name("atelier")
+            .site_root(folder.to_string_lossy().into_owned())
+            .site_pkg_dir("pkg")
+            .site_addr(address)
+            .build();
+        let site = Site { folder, loopback: address.ip().is_loopback() };
+        let style_sets = [site.folder.join("style-sets"), config::style_sets()].into_iter().find(|folder| folder.is_dir());
+        Self { jobs, style_sets: Arc::new(StyleSets::new(style_sets)), leptos, site }
+    }
+
+    /// The system, bound to who asks. One person at one machine so far.
+    pub fn api(&self) -> Arc<dyn Api> {
+        Arc::new(StudioApi { jobs: self.jobs.clone(), style_sets: self.style_sets.clone(), owner: Owner::local() })
+    }
+}
