@@ -1,3 +1,95 @@
-//! The subcommands.
+//! The subcommands: what a person types, one match, one exit code.
 
-pub fn main() -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+mod adapters;
+mod arguments;
+mod bench;
+mod compare;
+mod doctor;
+mod fault;
+mod generate;
+mod machine;
+mod output;
+mod parity;
+mod progress;
+mod recipe;
+mod serve;
+mod settings;
+mod stop;
+mod train;
+
+use anyhow::Result;
+use clap::{ArgAction, Parser, Subcommand};
+use std::{panic, process::ExitCode, time::Instant};
+use tracing::Level;
+
+/// A studio for painting styles: generate pictures with FLUX.1, fine-tune adapters, compare, all on your own machine.
+#[derive(Parser)]
+#[command(name = "atelier", version, allow_negative_numbers = true, arg_required_else_help = true, subcommand_required = true)]
+#[command(after_help = "Leaves with 0 when all went well, 1 on failure, 2 on input that you can mend, 130 when stopped by Ctrl-C.
+Without --model the embedded models/flux-mini is used.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more on stderr; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Arguments),
+    Generate(generate::Arguments),
+    Train(train::Arguments),
+    Compare(compare::Arguments),
+    Parity(parity::Arguments),
+    Bench(bench::Arguments),
+    Doctor(doctor::Arguments),
+}
+
+pub fn main() -> ExitCode {
+    let started = Instant::now();
+    fault::report_panics();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return fault::report_usage(&error),
+    };
+    log(&cli);
+    match panic::catch_unwind(|| run(&cli.command, started)) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => fault::report(&error),
+        // The panic hook has said it.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn run(command: &Command, started: Instant) -> Result<ExitCode> {
+    match command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Generate(arguments) => generate::run(arguments, started),
+        Command::Train(arguments) => train::run(arguments, started),
+        Command::Compare(arguments) => compare::run(arguments, started),
+        Command::Parity(arguments) => parity::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments, started),
+        Command::Doctor(arguments) => doctor::run(arguments),
+    }
+}
+
+/// Logs to stderr: warnings, a server's news too; more with `-v`.
+fn log(cli: &Cli) {
+    let level = match (cli.verbose, &cli.command) {
+        (0, Command::Serve(_)) | (1, _) => Level::INFO,
+        (0, _) => Level::WARN,
+        _ => Level::DEBUG,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).log_internal_errors(false).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        super::Cli::command().debug_assert();
+    }
+}
