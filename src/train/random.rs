@@ -43,7 +43,7 @@ mod tests {
         let first = |key: &[&dyn std::fmt::Display]| keyed(7, Purpose::Noise, key).random::<u64>();
         assert_eq!(first(&[&1, &2]), first(&[&1, &2]));
         assert_ne!(first(&[&1, &2]), first(&[&12]));
-        assert_ne!(first(&[&1]), keyed(7, Purpose::Timestep, &[&1]).random());
-        assert_ne!(first(&[&1]), keyed(8, Purpose::Noise, &[&1]).random());
+        assert_ne!(first(&[&1]), keyed(7, Purpose::Timestep, &[&1]).random::<u64>());
+        assert_ne!(first(&[&1]), keyed(8, Purpose::Noise, &[&1]).random::<u64>());
     }
 }

@@ -69,8 +69,8 @@ impl Run {
             let folder = folder.display();
             return Err(Error::State(format!("{folder} already holds a run; resume it, or choose another folder")));
         }
-        state::check_writable(folder)?;
         let run = Self::new(pipeline, recipe, dataset, folder)?;
+        state::check_writable(folder)?;
         let items = serde_json::to_vec_pretty(&run.dataset.items).map_err(std::io::Error::from)?;
         atomic::write(&folder.join(DATASET), &items)?;
         // Last, because its presence says that there is a run.

@@ -113,7 +113,7 @@ impl Trainer {
         let recipe = Recipe { steps: steps.max(self.state.step), ..self.run.recipe.clone() };
         recipe.check()?;
         self.run.replace_recipe(recipe)?;
-        if !matches!(self.phase, Phase::Prepare(_)) && self.state.step < self.run.recipe.steps {
+        if matches!(self.phase, Phase::Finish | Phase::Done) && self.state.step < self.run.recipe.steps {
             self.phase = Phase::Train;
         }
         Ok(())

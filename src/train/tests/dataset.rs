@@ -81,7 +81,8 @@ fn sidecars_and_pictures_alone() {
 
 #[test]
 fn content_decides_the_format_and_one_picture_is_enough() {
-    let dataset = open(&folder(&[("really-a-jpeg.png", picture(9, ImageFormat::Jpeg))]), Some("ink")).unwrap();
+    let set = folder(&[("really-a-jpeg.png", picture(9, ImageFormat::Jpeg))]);
+    let dataset = open(&set, Some("ink")).unwrap();
     assert_eq!((dataset.items[0].width, dataset.items[0].height), (48, 40));
     assert_eq!(dataset.picture(&dataset.items[0], Limits::default()).unwrap().dimensions(), (48, 40));
 }
