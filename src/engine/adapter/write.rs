@@ -4,7 +4,12 @@ use super::{Adapter, LoraPair, TEXT_ENCODER, TRANSFORMER, header};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use safetensors::{Dtype, tensor::TensorView};
-use std::{collections::HashMap, fs, io::Write, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    io::Write,
+    path::Path,
+};
 
 impl Adapter {
     /// Writes f32 tensors, a PEFT header and no alpha tensors; `metadata` is added to the header.
@@ -25,7 +30,8 @@ impl Adapter {
         }
         let views = tensors.iter().map(|(key, stored)| Ok((key.as_str(), stored.view()?))).collect::<std::result::Result<Vec<_>, _>>();
         let refuse = |e: safetensors::SafeTensorError| Error::adapter(&self.name, e);
-        safetensors::serialize(views.map_err(refuse)?, Some(self.header())).map_err(refuse)
+        let bytes = safetensors::serialize(views.map_err(refuse)?, Some(self.header())).map_err(refuse)?;
+        with_sorted_header(&bytes).ok_or_else(|| Error::adapter(&self.name, "its header could not be written"))
     }
 
     fn header(&self) -> HashMap<String, String> {
@@ -34,6 +40,21 @@ impl Adapter {
         header.insert(header::KEY.into(), header::write(&self.modules));
         header
     }
+}
+
+/// The same file with its header's keys in order: safetensors writes metadata out of a hash map, and the same adapter must be the same bytes.
+fn with_sorted_header(file: &[u8]) -> Option<Vec<u8>> {
+    let (length, rest) = file.split_first_chunk()?;
+    let (header, data) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let mut header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    if let Some(metadata) = header.get_mut("__metadata__") {
+        let sorted: BTreeMap<String, String> = serde_json::from_value(metadata.take()).ok()?;
+        *metadata = serde_json::to_value(sorted).ok()?;
+    }
+    let mut header = serde_json::to_vec(&header).ok()?;
+    // Spaces up to a multiple of eight keep the tensors aligned.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Some([&(header.len() as u64).to_le_bytes(), header.as_slice(), data].concat())
 }
 
 /// scale·B; scale 1 leaves every bit as it is.
