@@ -12,6 +12,7 @@
 //! "Compare", "Start training", "Cancel", "Stop"; `img.result`, `img.preview`, `progress`, `#loss-curve`, `.dataset-item`, `.sample`,
 //! `.adapter-card`, `.picture-card`; `body[data-ready]` once the page is alive.
 
+// A page is one deep type until it is erased: pages and their larger parts end in `into_any`, so that nobody downstream meets those types.
 #![recursion_limit = "512"]
 
 pub mod api;

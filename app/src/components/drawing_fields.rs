@@ -48,6 +48,7 @@ pub fn DrawingFields(
             </div>
         </details>
     }
+    .into_any()
 }
 
 #[component]

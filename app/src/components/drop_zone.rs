@@ -54,6 +54,7 @@ pub fn DropZone(
             <ErrorNote message=Signal::derive(move || state.error.get().or_else(|| refused.get()))/>
         </form>
     }
+    .into_any()
 }
 
 #[derive(Clone, Copy)]

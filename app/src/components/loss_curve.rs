@@ -33,6 +33,7 @@ pub fn LossCurve(
             <figcaption class="hint">{move || losses.with(|losses| latest(losses))}</figcaption>
         </figure>
     }
+    .into_any()
 }
 
 /// The values that the axes span.

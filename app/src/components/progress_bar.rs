@@ -21,6 +21,7 @@ pub fn ProgressBar(#[prop(into)] run: Signal<Run>, #[prop(into)] link: Signal<Li
             <p class="link-note" aria-live="polite">{move || link_words(link.get())}</p>
         </div>
     }
+    .into_any()
 }
 
 fn steps(progress: &Progress) -> String {

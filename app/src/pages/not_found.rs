@@ -19,4 +19,5 @@ pub fn NotFound() -> impl IntoView {
             </p>
         </Empty>
     }
+    .into_any()
 }

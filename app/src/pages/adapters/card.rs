@@ -40,6 +40,7 @@ pub fn AdapterCard(adapter: AdapterInfo, rename: ServerAction<RenameAdapter>, de
             </article>
         </li>
     }
+    .into_any()
 }
 
 #[component]

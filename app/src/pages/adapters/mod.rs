@@ -40,6 +40,7 @@ pub fn AdaptersPage() -> impl IntoView {
             />
         </section>
     }
+    .into_any()
 }
 
 #[component]

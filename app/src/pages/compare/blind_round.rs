@@ -67,6 +67,7 @@ fn Asked(vote: ServerAction<CastVote>, id: String, round: Round, number: usize, 
             <ErrorNote message=failure(vote)/>
         </ActionForm>
     }
+    .into_any()
 }
 
 #[component]
@@ -101,4 +102,5 @@ fn Told(name: String, id: String, round: Round, number: usize, of: usize, chose:
             {next}
         </div>
     }
+    .into_any()
 }

@@ -61,6 +61,7 @@ fn Views(drawn: Comparison) -> impl IntoView {
             <a href=again>"Change this comparison"</a>
         </p>
     }
+    .into_any()
 }
 
 /// Each finished picture fills a cell: the grid is asked for again.

@@ -52,4 +52,5 @@ pub fn ComparePage() -> impl IntoView {
             </section>
         </div>
     }
+    .into_any()
 }

@@ -36,6 +36,7 @@ pub fn Detail(id: PictureId, filter: PictureFilter, delete: ServerAction<DeleteP
             <Suspense fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{body}</Suspense>
         </dialog>
     }
+    .into_any()
 }
 
 #[component]
@@ -78,6 +79,7 @@ fn Shown(picture: Picture, delete: ServerAction<DeletePicture>) -> impl IntoView
             </div>
         </div>
     }
+    .into_any()
 }
 
 /// Modal: the rest of the page is out of reach until it is closed. An open dialog has to be closed first.

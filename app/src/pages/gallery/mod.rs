@@ -49,6 +49,7 @@ pub fn GalleryPage() -> impl IntoView {
         <Transition fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{grid}</Transition>
         {move || open.get().map(|id| view! { <Detail id filter=filter.get_untracked() delete/> })}
     }
+    .into_any()
 }
 
 fn filter_of(query: &ParamsMap) -> PictureFilter {

@@ -32,4 +32,5 @@ pub fn GenerateFields(studio: Studio, adapters: Vec<AdapterInfo>) -> impl IntoVi
         </ActionForm>
         <p class="hint studio-line">{format!("{} on {}", studio.model, studio.device)}</p>
     }
+    .into_any()
 }

@@ -59,6 +59,7 @@ pub fn GeneratePage() -> impl IntoView {
             </section>
         </div>
     }
+    .into_any()
 }
 
 /// A link with a recipe fills the form; the page's own landing after a start (which names the run) leaves what is being typed alone.

@@ -21,6 +21,7 @@ pub fn Finished(picture: Picture) -> impl IntoView {
             </figcaption>
         </figure>
     }
+    .into_any()
 }
 
 #[component]
@@ -58,4 +59,5 @@ fn Next(picture: Picture) -> impl IntoView {
             </a>
         </div>
     }
+    .into_any()
 }

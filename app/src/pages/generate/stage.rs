@@ -45,6 +45,7 @@ fn Live(view: RunView) -> impl IntoView {
             </For>
         </div>
     }
+    .into_any()
 }
 
 /// Frames for pictures that are still being drawn; one empty frame until the first preview comes.

@@ -66,6 +66,7 @@ pub fn Advanced(typed: TrainForm, settings: Memo<RecipeSettings>) -> impl IntoVi
             </div>
         </details>
     }
+    .into_any()
 }
 
 #[component]
@@ -76,6 +77,7 @@ fn Field(name: &'static str, label: &'static str, value: String, from: Signal<Op
             <input type="text" name=format!("form[{name}]") value=value placeholder=move || from.get().unwrap_or_default() autocomplete="off"/>
         </label>
     }
+    .into_any()
 }
 
 #[component]
@@ -101,6 +103,7 @@ fn Choice(
             </select>
         </label>
     }
+    .into_any()
 }
 
 #[component]
@@ -117,4 +120,5 @@ fn SamplePrompts(value: String, from: Signal<Vec<String>>) -> impl IntoView {
             </textarea>
         </label>
     }
+    .into_any()
 }

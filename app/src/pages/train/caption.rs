@@ -25,6 +25,7 @@ pub fn DatasetItem(dataset: DatasetId, item: api::DatasetItem, remove: ServerAct
             </div>
         </li>
     }
+    .into_any()
 }
 
 #[component]

@@ -60,6 +60,7 @@ fn Desk(
             </section>
         </div>
     }
+    .into_any()
 }
 
 #[component]

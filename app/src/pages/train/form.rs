@@ -66,6 +66,7 @@ fn Form(set: DatasetInfo, typed: TrainForm, recipes: Vec<RecipeInfo>) -> impl In
             </div>
         </ActionForm>
     }
+    .into_any()
 }
 
 /// A name and a recipe to begin with.

@@ -31,4 +31,5 @@ pub fn TrainPage() -> impl IntoView {
         }}
         <Trainings/>
     }
+    .into_any()
 }

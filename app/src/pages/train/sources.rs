@@ -27,6 +27,7 @@ pub fn Sources() -> impl IntoView {
             <Suspense>{mine}</Suspense>
         </section>
     }
+    .into_any()
 }
 
 /// Pictures with their captions, or a zip of them; into `dataset`, or into a new one.

@@ -28,6 +28,7 @@ pub fn Controls(feed: Feed, adapter: Option<AdapterId>, last_checkpoint: Option<
         </div>
         <p class="hint">{move || saved.get().1.map(|step| format!("Last checkpoint: step {step}."))}</p>
     }
+    .into_any()
 }
 
 #[component]

@@ -34,6 +34,7 @@ pub fn TrainingPage() -> impl IntoView {
         <Title text="Training · Atelier"/>
         <Transition fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{body}</Transition>
     }
+    .into_any()
 }
 
 #[component]
@@ -65,6 +66,7 @@ fn Training(detail: TrainingDetail, resume: ServerAction<ResumeRun>) -> impl Int
             <Samples feed/>
         </div>
     }
+    .into_any()
 }
 
 #[component]
