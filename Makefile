@@ -64,14 +64,8 @@ check-format:
 fmt:
 	env -u RUSTUP_TOOLCHAIN cargo fmt --all
 
-bench: server .venv/ready
-	.venv/bin/python tools/bench/beside.py
-
-.venv/ready: tools/bench/requirements.txt
-	@python3 -c 'import ensurepip' 2>/dev/null || tools/debian.sh python3-venv
-	python3 -m venv .venv
-	.venv/bin/pip install --quiet --requirement $<
-	touch $@
+bench: server
+	tests/bench/compare.sh
 
 toolchain:
 	@tools/toolchain.sh >/dev/null
