@@ -17,7 +17,7 @@ pub use config::Config;
 pub use gradients::Checkpointing;
 pub use layers::LinearInfo;
 
-use crate::{AdapterSet, Error, Result, Size, checkpoint::Checkpoint, latents::PackedLatents, text_encoder::Conditioning};
+use crate::{AdapterSet, Error, Result, Size, checkpoint::{self, Checkpoint}, latents::PackedLatents, text_encoder::Conditioning};
 use candle_core::{Device, Tensor};
 use double::DoubleBlock;
 use embed::{Embedded, Embedders};
@@ -25,7 +25,10 @@ use layers::Layers;
 use output::Output;
 use positions::{Positions, PositionsCache};
 use single::SingleBlock;
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 /// One call's inputs beside the latents. A conditioning of one row serves every row of the latents.
 pub struct Step<'a> {
@@ -46,6 +49,8 @@ pub struct Transformer {
     single_transformer_blocks: Vec<SingleBlock>,
     output: Output,
     positions: PositionsCache,
+    files: Vec<PathBuf>,
+    fingerprint: OnceLock<String>,
 }
 
 impl Transformer {
@@ -65,8 +70,27 @@ impl Transformer {
             .collect::<Result<_>>()?;
         let output = Output::load(&keys, &config, &mut layers)?;
         checkpoint.report_unused();
-        let (linears, positions) = (layers.infos, PositionsCache::default());
-        Ok(Self { config, device: device.clone(), linears, embedders, transformer_blocks, single_transformer_blocks, output, positions })
+        Ok(Self {
+            config,
+            device: device.clone(),
+            linears: layers.infos,
+            embedders,
+            transformer_blocks,
+            single_transformer_blocks,
+            output,
+            positions: PositionsCache::default(),
+            files: checkpoint.files(),
+            fingerprint: OnceLock::new(),
+        })
+    }
+
+    /// SHA-256 of the weights, which says whether a run goes on with the model it began with. Computed once, lazily.
+    pub fn fingerprint(&self) -> Result<String> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known.clone());
+        }
+        let fresh = checkpoint::fingerprint(&self.files)?;
+        Ok(self.fingerprint.get_or_init(|| fresh).clone())
     }
 
     /// All adaptable layers; `linears()[i].id == i`.
