@@ -166,7 +166,7 @@ impl Run {
             return Err(Error::Dataset("the set holds no pictures; add one or more".into()));
         }
         dataset.items.sort_by(|a, b| a.sha256.cmp(&b.sha256));
-        let parts = [pipeline.text_encoder.fingerprint()?, pipeline.vae.fingerprint()?];
+        let parts = [pipeline.text_encoder.fingerprint()?, pipeline.transformer.fingerprint()?, pipeline.vae.fingerprint()?];
         let base = BaseModel { name: pipeline.name.clone(), hash: sha256(parts.concat().as_bytes()) };
         Ok(Self { folder: folder.to_owned(), recipe, dataset, base })
     }
