@@ -9,7 +9,7 @@ const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
-const BOTTOM: f64 = 40.0;
+const BOTTOM: f64 = 48.0;
 
 #[component]
 pub fn LossCurve(
@@ -87,7 +87,7 @@ impl Frame {
             .collect();
         let along: Vec<_> = ticks(0.0, self.steps, 6)
             .into_iter()
-            .map(|step| view! { <text x=self.x(step) y=HEIGHT - BOTTOM + 16.0 text-anchor="middle">{format::number(step)}</text> })
+            .map(|step| view! { <text x=self.x(step) y=HEIGHT - BOTTOM + 20.0 text-anchor="middle">{format::number(step)}</text> })
             .collect();
         (across, along)
     }
@@ -102,9 +102,9 @@ fn ticks(low: f64, high: f64, count: u32) -> Vec<f64> {
     (first..=last).map(|index| index as f64 * apart).collect()
 }
 
-/// An exponential mean over about twenty steps, without the usual pull towards its first value.
+/// An exponential mean over about ten steps, without the usual pull towards its first value.
 fn smoothed(losses: &[LossPoint]) -> impl Iterator<Item = (u32, f64)> {
-    const KEEP: f64 = 0.95;
+    const KEEP: f64 = 0.9;
     let (mut sum, mut weight) = (0.0, 0.0);
     losses.iter().filter(|point| point.loss.is_finite()).map(move |point| {
         sum = KEEP * sum + (1.0 - KEEP) * point.loss;

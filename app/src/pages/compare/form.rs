@@ -13,6 +13,7 @@ const STRENGTHS: [&str; 6] = ["0.25", "0.5", "0.75", "1", "1.25", "1.5"];
 pub fn CompareFields(
     start: ServerAction<StartComparison>,
     filling: Memo<CompareForm>,
+    original: CompareForm,
     studio: Studio,
     adapters: Vec<AdapterInfo>,
 ) -> impl IntoView {
@@ -29,7 +30,7 @@ pub fn CompareFields(
     }
     let pending = start.pending();
     let fields = move || {
-        let form = filling.get();
+        let form = Some(filling.get()).filter(|form| *form != CompareForm::default()).unwrap_or_else(|| original.clone());
         view! {
             <AdapterField adapters=adapters.clone() chosen=form.adapter.clone()/>
             <PromptField initial=form.prompt.clone() placeholder="a quiet harbour at sunrise"/>

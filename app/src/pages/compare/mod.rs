@@ -9,7 +9,11 @@ mod slider;
 mod tally;
 
 use crate::api::ComparisonId;
-use crate::calls::{adapters::list_adapters, comparisons::StartComparison, studio::get_studio};
+use crate::calls::{
+    adapters::list_adapters,
+    comparisons::{StartComparison, get_comparison},
+    studio::get_studio,
+};
 use crate::components::{ErrorNote, PageTitle};
 use crate::forms::{CompareForm, read_query};
 use drawn::Drawn;
@@ -30,10 +34,16 @@ pub fn ComparePage() -> impl IntoView {
     let start = ServerAction::<StartComparison>::new();
     let studio = Resource::new(|| (), |()| get_studio());
     let adapters = Resource::new(|| (), |()| list_adapters());
+    // Opened by its address, a comparison fills the form too.
+    let opened = comparison.get_untracked();
+    let original = Resource::new(|| (), move |()| original(opened.clone()));
     let form = move || {
         Suspend::new(async move {
             match (studio.await, adapters.await) {
-                (Ok(studio), Ok(adapters)) => view! { <CompareFields start filling studio adapters/> }.into_any(),
+                (Ok(studio), Ok(adapters)) => {
+                    let original = original.await;
+                    view! { <CompareFields start filling original studio adapters/> }.into_any()
+                }
                 (Err(error), _) | (_, Err(error)) => view! { <ErrorNote message=Some(error.message)/> }.into_any(),
             }
         })
@@ -53,4 +63,11 @@ pub fn ComparePage() -> impl IntoView {
         </div>
     }
     .into_any()
+}
+
+async fn original(opened: Option<ComparisonId>) -> CompareForm {
+    match opened {
+        Some(id) => get_comparison(id).await.map(|drawn| CompareForm::again(&drawn)).unwrap_or_default(),
+        None => CompareForm::default(),
+    }
 }

@@ -46,8 +46,9 @@ pub fn GalleryPage() -> impl IntoView {
         <PageTitle title="Gallery"/>
         <Suspense>{search}</Suspense>
         <ErrorNote message=failure(delete)/>
-        <Transition fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{grid}</Transition>
+        // Above the grid, where it opens when there are no scripts to make it modal.
         {move || open.get().map(|id| view! { <Detail id filter=filter.get_untracked() delete/> })}
+        <Transition fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{grid}</Transition>
     }
     .into_any()
 }

@@ -46,6 +46,7 @@ fn Desk(
                     <h2 id="dataset-title">{set.name.clone()}</h2>
                     <p class="hint">{format::count(set.items.len(), "picture")} ". Captions say what is to be seen; the style itself is learned."</p>
                 </header>
+                <a class="button only-phone" href="#training">"Go to the recipe"</a>
                 <TriggerField set=set.clone() trigger/>
                 <ErrorNote message=failure(remove)/>
                 <ul class="dataset-grid">{items}</ul>
@@ -55,7 +56,7 @@ fn Desk(
                     <DeleteSet id/>
                 </div>
             </section>
-            <section class="panel" aria-label="Training">
+            <section class="panel" id="training" aria-label="Training">
                 <TrainFields set typed/>
             </section>
         </div>
