@@ -116,8 +116,13 @@ impl Generation {
         pipeline.vae.preview(&PackedLatents(clean).unpack(self.params.size)?)
     }
 
-    /// Decodes the latents.
+    /// Decodes the latents. Numbers that ran off to infinity on the way are refused rather than shown as a black picture.
     pub fn finish(self, pipeline: &Pipeline) -> Result<Vec<RgbImage>> {
+        if !self.latents.0.sum_all()?.to_scalar::<f32>()?.is_finite() {
+            return Err(Error::invalid(
+                "the numbers of this picture ran off to infinity; lower the strength of its adapters or its guidance",
+            ));
+        }
         pipeline.vae.decode(&self.latents.unpack(self.params.size)?)
     }
 

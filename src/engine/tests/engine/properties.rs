@@ -5,6 +5,7 @@ use candle_core::{Device, Tensor};
 use engine::{
     Adapter, AdapterSet, GenerateParams, Size,
     latents::{Latents, PackedLatents},
+    scheduler::Scheduler,
 };
 use proptest::prelude::*;
 use std::{ops::ControlFlow, sync::Arc};
@@ -39,6 +40,16 @@ proptest! {
         let clip = encoder.clip_ids(&[&prompt]).unwrap().remove(0);
         prop_assert_eq!((clip.len(), clip[0], clip[76]), (77, 4071, 4072));
     }
+}
+
+/// Without dynamic shifting (FLUX.1-schnell) the picture's size does not matter, and a shift of 1 leaves even steps.
+#[test]
+fn static_shift() {
+    let size = Size::new(1024, 1024).unwrap();
+    assert_eq!(Scheduler::default().sigmas(4, size), [1.0, 0.75, 0.5, 0.25, 0.0]);
+    let shifted = serde_json::from_str::<Scheduler>(r#"{"shift": 3.0}"#).unwrap().sigmas(4, size);
+    let expected = [1.0, 0.9, 0.75, 0.5, 0.0];
+    assert!(shifted.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{shifted:?}");
 }
 
 /// The packed order, on the smallest picture: channel, then dy, then dx.

@@ -3,12 +3,13 @@
 use crate::fixtures::{MODEL, pipeline, refusal};
 use candle_core::{DType, Device, Tensor};
 use engine::{
-    Error, GenerateParams, Pipeline, Size,
+    Adapter, Error, GenerateParams, LoraPair, Pipeline, Size,
     latents::PackedLatents,
     transformer::{Step, Transformer},
 };
 use std::{
     fs,
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
@@ -157,6 +158,18 @@ fn parameters_out_of_bounds() {
     assert_says(&with(&|p| p.prompt = "a".repeat(100_000)), &["100000 characters"]);
     assert_says(&refusal(Size::new(250, 256)), &["multiples of 16"]);
     assert_says(&refusal(pipeline().text_encoder.encode(&["x"], 0)), &["from 1 to 512"]);
+}
+
+/// Finite weights so large that the picture is not.
+#[test]
+fn pictures_that_run_off_to_infinity() {
+    let size = Size::new(32, 32).unwrap();
+    let huge = |shape| (Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap() * 1e30).unwrap();
+    let pair = LoraPair { a: huge((1, 256)), b: huge((64, 1)), scale: 1.0 };
+    let adapter = Adapter { name: "huge".into(), modules: [("proj_out".to_owned(), pair)].into(), metadata: Default::default() };
+    let params =
+        GenerateParams { steps: 1, max_sequence_length: 8, adapters: vec![(adapter.into(), 1.0)], ..GenerateParams::new("a boat", size) };
+    assert_says(&refusal(pipeline().generate(params, &mut |_| ControlFlow::Continue(()))), &["infinity", "strength"]);
 }
 
 #[test]
