@@ -24,7 +24,7 @@ const PROMPT: &str = "a lake with mountains at sunset";
 
 /// Measure loading, generation, training and memory
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,

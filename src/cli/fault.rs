@@ -1,6 +1,5 @@
 //! From an error to one sentence on stderr and an exit code.
 
-use crate::server::CannotStart;
 use std::{any::Any, backtrace::Backtrace, io, process::ExitCode};
 
 /// Input that the person who typed the command can mend.
@@ -79,7 +78,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(train) = cause.downcast_ref() {
         return Some(of_train(train));
     }
-    (cause.is::<Usage>() || cause.is::<CannotStart>()).then_some(BAD_INPUT)
+    cause.is::<Usage>().then_some(BAD_INPUT)
 }
 
 fn of_engine(error: &engine::Error) -> u8 {

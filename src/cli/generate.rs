@@ -26,11 +26,11 @@ const EXAMPLES: &str = "Examples:
       --adapter out/impressionist --count 4 --seed 7 --out pictures/
   atelier generate --prompt \"a dancer\" --width 192 --height 288 --adapter mucha.safetensors:0.8 --out dancer.png
 
-The same command makes the same picture. Each PNG holds its recipe as JSON in a text chunk named `parameters`.";
+The same command makes the same picture. Each PNG holds its whole recipe: text chunk `parameters` for people, `atelier` as JSON.";
 
 /// Make pictures from a prompt
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Arguments {
     /// What to paint
     #[arg(long, short, value_name = "P")]

@@ -24,14 +24,14 @@ use tracing::Level;
 
 /// A studio for painting styles: generate pictures with FLUX.1, fine-tune adapters, compare, all on your own machine.
 #[derive(Parser)]
-#[command(name = "atelier", version, allow_negative_numbers = true, arg_required_else_help = true, subcommand_required = true)]
+#[command(name = "atelier", version, arg_required_else_help = true, subcommand_required = true)]
 #[command(after_help = "Leaves with 0 when all went well, 1 on failure, 2 on input that you can mend, 130 when stopped by Ctrl-C.
 Without --model the embedded models/flux-mini is used.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Say more on stderr; twice for everything
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 900)]
     verbose: u8,
 }
 

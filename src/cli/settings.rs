@@ -23,11 +23,13 @@ pub struct Arguments {
     /// Strength of the adapter is alpha / rank
     #[arg(long, value_name = "A")]
     alpha: Option<f64>,
+    /// How far each step moves the weights: about 1e-4 for FLUX.1, 2e-3 for flux-mini
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
     /// Size that pictures are trained at, such as 256x256 or 192x288
     #[arg(long, value_name = "WxH")]
     resolution: Option<Size>,
+    /// Pictures a micro-batch
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
     /// Micro-batches an optimiser step
@@ -36,6 +38,7 @@ pub struct Arguments {
     /// Which layers: attention, attention+context, all-linear, blocks:…, names, or a regular expression
     #[arg(long, value_name = "PRESET|PATTERN")]
     targets: Option<String>,
+    /// Of the first weights, the order and the noise
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Steps between checkpoints; 0 writes one at the end only

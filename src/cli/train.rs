@@ -28,7 +28,7 @@ Ctrl-C writes a checkpoint first. Recipes: quick, impressionist, mucha, thorough
 
 /// Fine-tune an adapter on pictures of a style
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Arguments {
     /// Folder or zip of pictures
     #[arg(long, value_name = "PATH")]

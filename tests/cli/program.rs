@@ -55,7 +55,7 @@ impl Outcome {
     pub fn refused(self, words: &str) -> Self {
         assert!(matches!(self.code, Some(1 | 2)), "{self}");
         assert_eq!(self.stderr.lines().count(), 1, "one line: {self}");
-        assert!(self.stderr.starts_with("error: ") && self.stderr.trim().len() < 600, "{self}");
+        assert!(self.stderr.starts_with("error: ") && self.stderr.trim().len() < 900, "{self}");
         assert!(self.stderr.to_lowercase().contains(&words.to_lowercase()), "{words:?} is not said: {self}");
         assert!(!self.stderr.contains("panicked") && !self.stderr.contains("fault in Atelier"), "{self}");
         assert!(self.stdout.is_empty(), "{self}");

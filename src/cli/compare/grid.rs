@@ -22,14 +22,12 @@ pub struct Row {
     pub pictures: Vec<Option<RgbImage>>,
 }
 
-/// Every measure follows from the width of a picture.
+/// Every measure follows from the size of a picture.
 struct Layout {
     lettering: Lettering,
     gap: u32,
     /// Width of the labels at the left.
     side: u32,
-    /// Height of the labels at the top.
-    head: u32,
 }
 
 impl Layout {
@@ -41,8 +39,7 @@ impl Layout {
         let lettering = Lettering::new(size)?;
         let gap = (size / 2.0) as u32;
         let side = (size * 10.0) as u32;
-        let head = lettering.line_height() * Self::HEAD_LINES as u32;
-        Ok(Self { lettering, gap, side, head })
+        Ok(Self { lettering, gap, side })
     }
 }
 
@@ -51,15 +48,16 @@ impl Grid {
         let (width, height) = self.cell;
         let layout = Layout::new(self.cell)?;
         let left = layout.side + 2 * layout.gap;
-        let top = layout.head + 2 * layout.gap;
+        let heads: Vec<_> = self.columns.iter().map(|label| layout.lettering.wrap(label, width, Layout::HEAD_LINES)).collect();
+        let head = heads.iter().map(Vec::len).max().unwrap_or(0) as u32 * layout.lettering.line_height();
+        let top = head + 2 * layout.gap;
         // A row is high enough for its label: prompt on three lines at least, and the seed.
         let pitch = height.max(layout.lettering.line_height() * 4) + layout.gap;
         let columns = self.columns.len() as u32;
         let mut sheet = RgbImage::from_pixel(left + columns * (width + layout.gap), top + self.rows.len() as u32 * pitch, PAPER);
-        for (column, label) in self.columns.iter().enumerate() {
-            let lines = layout.lettering.wrap(label, width, Layout::HEAD_LINES);
-            let y = layout.gap + layout.head - lines.len() as u32 * layout.lettering.line_height();
-            layout.lettering.draw(&mut sheet, (left + column as u32 * (width + layout.gap), y), &lines, INK);
+        for (column, lines) in heads.iter().enumerate() {
+            let y = layout.gap + head - lines.len() as u32 * layout.lettering.line_height();
+            layout.lettering.draw(&mut sheet, (left + column as u32 * (width + layout.gap), y), lines, INK);
         }
         for (index, row) in self.rows.iter().enumerate() {
             let y = top + index as u32 * pitch;
@@ -96,6 +94,7 @@ mod tests {
         let count = |c| sheet.pixels().filter(|pixel| pixel.0 == c).count();
         assert_eq!(count([200, 0, 0]), 2 * 64 * 96);
         assert_eq!(count([0, 0, 200]), 2 * 64 * 96);
-        assert!(count(INK.0) > 50, "the labels are drawn");
+        let dark = sheet.pixels().filter(|pixel| pixel.0.iter().all(|&channel| channel < 120)).count();
+        assert!(dark > 100, "the labels are drawn");
     }
 }

@@ -4,8 +4,8 @@ use ab_glyph::{Font, FontRef, Glyph, PxScale, ScaleFont, point};
 use anyhow::{Context, Result};
 use image::{Rgb, RgbImage};
 
-/// EB Garamond by Georg Duffner in its cut for small sizes (SIL Open Font License, beside it).
-const FONT: &[u8] = include_bytes!("EBGaramond08-Regular.otf");
+/// Linux Libertine by Philipp H. Poll (SIL Open Font License, beside it): Latin, Greek, Cyrillic, and figures that cannot be taken for letters.
+const FONT: &[u8] = include_bytes!("LinLibertine_R.otf");
 const ELLIPSIS: &str = "…";
 
 pub struct Lettering {

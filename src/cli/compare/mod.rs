@@ -32,7 +32,7 @@ Rows are prompts × seeds; columns are the base model and then each adapter alon
 
 /// Compare base and adapters in one labelled grid
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Arguments {
     /// What to paint; may be given again
     #[arg(long = "prompt", short, value_name = "P", required_unless_present = "prompts")]
