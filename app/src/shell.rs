@@ -25,6 +25,7 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
                 <link rel="icon" href="/icons/atelier.svg" type="image/svg+xml"/>
                 <link rel="apple-touch-icon" href="/icons/touch.png"/>
                 <link rel="preload" href="/fonts/federo-400.woff2" r#as="font" type="font/woff2" crossorigin="anonymous"/>
+                <link rel="preload" href="/fonts/alegreya-sans-400.woff2" r#as="font" type="font/woff2" crossorigin="anonymous"/>
                 <script inner_html=theme_script()></script>
                 <HydrationScripts options/>
                 <MetaTags/>

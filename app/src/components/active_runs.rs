@@ -1,5 +1,6 @@
 //! What the studio is busy with, in the header, from any page.
 
+use super::When;
 use crate::api::{Run, RunKind};
 use crate::calls::runs::list_runs;
 use crate::format;
@@ -11,7 +12,7 @@ pub fn ActiveRuns() -> impl IntoView {
     let busy = Memo::new(move |_| runs.with(|runs| !runs.is_empty()));
     Effect::new(move |_| watch(runs));
     view! {
-        <Show when=move || busy.get()>
+        <When holds=busy>
             <details class="active-runs">
                 <summary>
                     <span class="pulse" aria-hidden="true"></span>
@@ -19,7 +20,7 @@ pub fn ActiveRuns() -> impl IntoView {
                 </summary>
                 <ul>{move || runs.with(|runs| runs.iter().map(entry).collect_view())}</ul>
             </details>
-        </Show>
+        </When>
     }
 }
 

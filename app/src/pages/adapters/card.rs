@@ -2,7 +2,7 @@
 
 use crate::api::{AdapterInfo, limits::MAX_NAME_CHARS};
 use crate::calls::adapters::{DeleteAdapter, RenameAdapter};
-use crate::components::{Confirm, Fact, Icon, icon};
+use crate::components::{Confirm, Fact, Icon, PostForm, icon, post_to};
 use crate::format;
 use crate::forms::{CompareForm, GenerateForm};
 use leptos::prelude::*;
@@ -70,14 +70,14 @@ fn Rename(adapter: AdapterInfo, rename: ServerAction<RenameAdapter>) -> impl Int
                 "Rename"
             </summary>
             <div class="confirm-body">
-                <ActionForm action=rename attr:class="field">
+                <PostForm to=post_to(rename) class="field">
                     <input type="hidden" name="id" value=adapter.id.0/>
                     <label for=field.clone()>"New name"</label>
                     <div class="with-buttons">
                         <input type="text" id=field name="name" value=adapter.name required maxlength=MAX_NAME_CHARS.to_string() autocomplete="off"/>
                         <button type="submit" class="button">"Save"</button>
                     </div>
-                </ActionForm>
+                </PostForm>
             </div>
         </details>
     }
@@ -87,10 +87,10 @@ fn Rename(adapter: AdapterInfo, rename: ServerAction<RenameAdapter>) -> impl Int
 fn Delete(adapter: AdapterInfo, delete: ServerAction<DeleteAdapter>) -> impl IntoView {
     view! {
         <Confirm label="Delete" warning=format!("“{}” is deleted for good. Pictures drawn with it stay.", adapter.name)>
-            <ActionForm action=delete>
+            <PostForm to=post_to(delete)>
                 <input type="hidden" name="id" value=adapter.id.0/>
                 <button type="submit" class="button danger">"Delete this adapter"</button>
-            </ActionForm>
+            </PostForm>
         </Confirm>
     }
 }

@@ -4,7 +4,7 @@ mod card;
 
 use crate::api::AdapterInfo;
 use crate::calls::adapters::{DeleteAdapter, RenameAdapter, list_adapters};
-use crate::components::{DropZone, Empty, ErrorNote, PageTitle, failure};
+use crate::components::{DropZone, Empty, ErrorNote, PageTitle, awaited, failure};
 use card::AdapterCard;
 use leptos::prelude::*;
 
@@ -14,19 +14,17 @@ pub fn AdaptersPage() -> impl IntoView {
     let uploads = RwSignal::new(0u32);
     let changes = move || (rename.version().get(), delete.version().get(), uploads.get());
     let adapters = Resource::new(changes, |_| list_adapters());
-    let list = move || {
-        Suspend::new(async move {
-            match adapters.await {
-                Ok(adapters) => view! { <Cards adapters rename delete/> }.into_any(),
-                Err(error) => view! { <ErrorNote message=Some(error.message)/> }.into_any(),
-            }
-        })
-    };
+    let list = awaited(move || async move {
+        match adapters.await {
+            Ok(adapters) => view! { <Cards adapters rename delete/> }.into_any(),
+            Err(error) => view! { <ErrorNote message=Some(error.message)/> }.into_any(),
+        }
+    });
     view! {
         <PageTitle title="Adapters" lead="Styles that the model has learned, each a small file beside it."/>
         <ErrorNote message=failure(rename)/>
         <ErrorNote message=failure(delete)/>
-        <Transition fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{list}</Transition>
+        {list}
         <section class="upload-section" aria-labelledby="upload-title">
             <h2 id="upload-title">"Bring an adapter"</h2>
             <DropZone

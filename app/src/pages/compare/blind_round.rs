@@ -3,7 +3,7 @@
 use crate::api::Comparison;
 use crate::blind::{Round, rounds};
 use crate::calls::comparisons::CastVote;
-use crate::components::{ErrorNote, failure};
+use crate::components::{ErrorNote, PostForm, failure, post_to};
 use crate::format;
 use leptos::prelude::*;
 use leptos_router::hooks::use_query_map;
@@ -49,7 +49,7 @@ fn Asked(vote: ServerAction<CastVote>, id: String, round: Round, number: usize, 
         }
     };
     view! {
-        <ActionForm action=vote attr:class="blind">
+        <PostForm to=post_to(vote) class="blind">
             <input type="hidden" name="comparison" value=id/>
             <input type="hidden" name="round" value=number/>
             <p class="hint">{format!("Pair {number} of {of}. Which picture is better?")}</p>
@@ -65,7 +65,7 @@ fn Asked(vote: ServerAction<CastVote>, id: String, round: Round, number: usize, 
             </div>
             {button("neither", "No difference")}
             <ErrorNote message=failure(vote)/>
-        </ActionForm>
+        </PostForm>
     }
     .into_any()
 }

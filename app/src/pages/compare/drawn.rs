@@ -7,7 +7,7 @@ use super::tally::TallyLine;
 use crate::api::{Comparison, ComparisonId, RunState};
 use crate::calls::comparisons::get_comparison;
 use crate::calls::runs::RunView;
-use crate::components::{Empty, ErrorNote, ProgressBar, RefreshWithoutScripts, StopButton};
+use crate::components::{Empty, ErrorNote, ProgressBar, RefreshWithoutScripts, StopButton, When, awaited};
 use crate::forms::CompareForm;
 use crate::live::Feed;
 use leptos::prelude::*;
@@ -16,20 +16,17 @@ use leptos_router::hooks::use_query_map;
 #[component]
 pub fn Drawn(id: ComparisonId) -> impl IntoView {
     let comparison = Resource::new(move || id.clone(), get_comparison);
-    let body = move || {
-        Suspend::new(async move {
-            match comparison.await {
-                Ok(drawn) => view! { <Views drawn/> }.into_any(),
-                Err(error) => view! {
-                    <Empty title="This comparison cannot be shown">
-                        <p>{error.message}</p>
-                    </Empty>
-                }
-                .into_any(),
+    awaited(move || async move {
+        match comparison.await {
+            Ok(drawn) => view! { <Views drawn/> }.into_any(),
+            Err(error) => view! {
+                <Empty title="This comparison cannot be shown">
+                    <p>{error.message}</p>
+                </Empty>
             }
-        })
-    };
-    view! { <Suspense fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{body}</Suspense> }
+            .into_any(),
+        }
+    })
 }
 
 #[component]
@@ -48,11 +45,11 @@ fn Views(drawn: Comparison) -> impl IntoView {
             <h2>{move || comparison.with(|drawn| drawn.adapter_name.clone())}</h2>
             <p class="work-title">{prompt}</p>
         </header>
-        <Show when=move || active.get()>
+        <When holds=active>
             <RefreshWithoutScripts/>
             <ProgressBar run=feed.run link=feed.link/>
             <StopButton id=run.clone() label="Cancel"/>
-        </Show>
+        </When>
         <ErrorNote message=Signal::derive(failed)/>
         <ViewTabs comparison/>
         <Shown comparison active/>

@@ -2,33 +2,30 @@
 
 use crate::api::Comparison;
 use crate::calls::comparisons::list_comparisons;
-use crate::components::{Empty, Fact};
+use crate::components::{Empty, Fact, awaited};
 use crate::format;
 use leptos::prelude::*;
 
 #[component]
 pub fn Earlier() -> impl IntoView {
     let earlier = Resource::new(|| (), |()| list_comparisons());
-    let list = move || {
-        Suspend::new(async move {
-            match earlier.await {
-                Ok(comparisons) if !comparisons.is_empty() => {
-                    view! {
-                        <h2>"Earlier comparisons"</h2>
-                        <ul class="comparison-list">{comparisons.into_iter().map(entry).collect_view()}</ul>
-                    }
-                    .into_any()
+    awaited(move || async move {
+        match earlier.await {
+            Ok(comparisons) if !comparisons.is_empty() => {
+                view! {
+                    <h2>"Earlier comparisons"</h2>
+                    <ul class="comparison-list">{comparisons.into_iter().map(entry).collect_view()}</ul>
                 }
-                _ => view! {
-                    <Empty title="See what an adapter changes">
-                        <p>"Choose an adapter and a prompt. Each seed is drawn by the base model and by the adapter, at the strengths you tick."</p>
-                    </Empty>
-                }
-                .into_any(),
+                .into_any()
             }
-        })
-    };
-    view! { <Suspense fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{list}</Suspense> }
+            _ => view! {
+                <Empty title="See what an adapter changes">
+                    <p>"Choose an adapter and a prompt. Each seed is drawn by the base model and by the adapter, at the strengths you tick."</p>
+                </Empty>
+            }
+            .into_any(),
+        }
+    })
 }
 
 fn entry(comparison: Comparison) -> impl IntoView {

@@ -2,7 +2,7 @@
 
 use crate::api::{AdapterInfo, Studio};
 use crate::calls::comparisons::StartComparison;
-use crate::components::{DrawingFields, ErrorNote, PromptField, failure_or_address};
+use crate::components::{DrawingFields, ErrorNote, PostForm, PromptField, failure_or_address, post_to};
 use crate::forms::CompareForm;
 use leptos::prelude::*;
 
@@ -39,7 +39,7 @@ pub fn CompareFields(
         }
     };
     view! {
-        <ActionForm action=start attr:id="compare-form" attr:class="form">
+        <PostForm to=post_to(start) id="compare-form" class="form">
             {fields}
             <ErrorNote message=failure_or_address(start)/>
             <div class="form-actions">
@@ -47,7 +47,7 @@ pub fn CompareFields(
                     "Compare"
                 </button>
             </div>
-        </ActionForm>
+        </PostForm>
     }
     .into_any()
 }

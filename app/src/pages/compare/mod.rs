@@ -14,7 +14,7 @@ use crate::calls::{
     comparisons::{StartComparison, get_comparison},
     studio::get_studio,
 };
-use crate::components::{ErrorNote, PageTitle};
+use crate::components::{ErrorNote, PageTitle, awaited};
 use crate::forms::{CompareForm, read_query};
 use drawn::Drawn;
 use earlier::Earlier;
@@ -37,22 +37,20 @@ pub fn ComparePage() -> impl IntoView {
     // Opened by its address, a comparison fills the form too.
     let opened = comparison.get_untracked();
     let original = Resource::new(|| (), move |()| original(opened.clone()));
-    let form = move || {
-        Suspend::new(async move {
-            match (studio.await, adapters.await) {
-                (Ok(studio), Ok(adapters)) => {
-                    let original = original.await;
-                    view! { <CompareFields start filling original studio adapters/> }.into_any()
-                }
-                (Err(error), _) | (_, Err(error)) => view! { <ErrorNote message=Some(error.message)/> }.into_any(),
+    let form = awaited(move || async move {
+        match (studio.await, adapters.await) {
+            (Ok(studio), Ok(adapters)) => {
+                let original = original.await;
+                view! { <CompareFields start filling original studio adapters/> }.into_any()
             }
-        })
-    };
+            (Err(error), _) | (_, Err(error)) => view! { <ErrorNote message=Some(error.message)/> }.into_any(),
+        }
+    });
     view! {
         <div class="workbench" class:with-run=move || comparison.with(Option::is_some)>
             <section class="panel" aria-label="What to compare">
                 <PageTitle title="Compare" lead="One prompt, one seed: with the adapter and without."/>
-                <Suspense fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{form}</Suspense>
+                {form}
             </section>
             <section class="stage" aria-label="Comparison">
                 {move || match comparison.get() {

@@ -2,6 +2,7 @@
 
 use crate::api::{AdapterId, Tally};
 use crate::calls::comparisons::get_tally;
+use crate::components::awaited;
 use crate::format;
 use leptos::prelude::*;
 use leptos_router::hooks::use_query_map;
@@ -12,8 +13,7 @@ pub fn TallyLine(adapter: AdapterId) -> impl IntoView {
     // Every vote lands on an address of its own: then the tally has changed.
     let told = Memo::new(move |_| query.with(|query| (query.get("round"), query.get("chose"))));
     let tally = Resource::new(move || (adapter.clone(), told.get()), |(adapter, _)| get_tally(adapter));
-    let line = move || Suspend::new(async move { tally.await.ok().filter(|tally| tally.wins + tally.losses + tally.ties > 0).map(shown) });
-    view! { <Transition>{line}</Transition> }
+    awaited(move || async move { tally.await.ok().filter(|tally| tally.wins + tally.losses + tally.ties > 0).map(shown).into_any() })
 }
 
 fn shown(tally: Tally) -> impl IntoView {

@@ -3,7 +3,7 @@
 use super::address;
 use crate::api::{Picture, PictureFilter, PictureId};
 use crate::calls::pictures::{DeletePicture, get_picture};
-use crate::components::{Confirm, Fact, Icon, PictureFacts, icon};
+use crate::components::{Confirm, Fact, Icon, PictureFacts, PostForm, awaited, icon, post_to};
 use crate::format;
 use crate::forms::{CompareForm, GenerateForm};
 use leptos::{html, prelude::*};
@@ -19,21 +19,19 @@ pub fn Detail(id: PictureId, filter: PictureFilter, delete: ServerAction<DeleteP
         let (navigate, back) = (use_navigate(), back.clone());
         move |_| navigate(&back, leptos_router::NavigateOptions { scroll: false, ..Default::default() })
     };
-    let body = move || {
-        Suspend::new(async move {
-            match picture.await {
-                Ok(picture) => view! { <Shown picture delete/> }.into_any(),
-                Err(error) => view! { <p class="note">{error.message}</p> }.into_any(),
-            }
-        })
-    };
+    let body = awaited(move || async move {
+        match picture.await {
+            Ok(picture) => view! { <Shown picture delete/> }.into_any(),
+            Err(error) => view! { <p class="note">{error.message}</p> }.into_any(),
+        }
+    });
     view! {
         // Open from the server on; the browser makes it modal. Escape fires `close`.
         <dialog class="picture-dialog" node_ref=dialog open aria-label="Picture" on:close=close>
             <a class="icon-button close" href=back aria-label="Close" title="Close">
                 <Icon path=icon::CLOSE/>
             </a>
-            <Suspense fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{body}</Suspense>
+            {body}
         </dialog>
     }
     .into_any()
@@ -68,12 +66,12 @@ fn Shown(picture: Picture, delete: ServerAction<DeletePicture>) -> impl IntoView
                         "Compare"
                     </a>
                     <Confirm label="Delete" warning="The picture is deleted for good.">
-                        <ActionForm action=delete>
+                        <PostForm to=post_to(delete)>
                             <input type="hidden" name="id" value=picture.id.0/>
                             <button type="submit" class="button danger" disabled=move || deleting.get()>
                                 "Delete this picture"
                             </button>
-                        </ActionForm>
+                        </PostForm>
                     </Confirm>
                 </div>
             </div>

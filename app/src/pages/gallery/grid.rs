@@ -3,7 +3,7 @@
 use super::{PAGE, address};
 use crate::api::{Picture, PictureFilter};
 use crate::calls::pictures::list_pictures;
-use crate::components::{Empty, ErrorNote, PictureCard};
+use crate::components::{Empty, ErrorNote, PictureCard, When};
 use leptos::prelude::*;
 
 #[component]
@@ -52,13 +52,13 @@ fn More(filter: PictureFilter, shown: RwSignal<Vec<Picture>>) -> impl IntoView {
     };
     view! {
         <ErrorNote message=error/>
-        <Show when=move || !ended.get()>
+        <When holds=Signal::derive(move || !ended.get())>
             <p class="load-more">
                 <a class="button" href=href on:click=load>
                     "Load more"
                 </a>
             </p>
-        </Show>
+        </When>
     }
 }
 

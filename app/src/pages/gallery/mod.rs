@@ -9,7 +9,7 @@ use crate::calls::{
     adapters::list_adapters,
     pictures::{DeletePicture, list_pictures},
 };
-use crate::components::{ErrorNote, PageTitle, failure};
+use crate::components::{ErrorNote, PageTitle, awaited, failure};
 use detail::Detail;
 use grid::Grid;
 use leptos::prelude::*;
@@ -28,27 +28,23 @@ pub fn GalleryPage() -> impl IntoView {
     let delete = ServerAction::<DeletePicture>::new();
     let pictures = Resource::new(move || (filter.get(), delete.version().get()), |(filter, _)| list_pictures(filter));
     let adapters = Resource::new(|| (), |()| list_adapters());
-    let grid = move || {
-        Suspend::new(async move {
-            match pictures.await {
-                Ok(pictures) => view! { <Grid filter=filter.get_untracked() pictures/> }.into_any(),
-                Err(error) => view! { <ErrorNote message=Some(error.message)/> }.into_any(),
-            }
-        })
-    };
-    let search = move || {
-        Suspend::new(async move {
-            let adapters = adapters.await.unwrap_or_default();
-            view! { <Search adapters filter/> }
-        })
-    };
+    let grid = awaited(move || async move {
+        match pictures.await {
+            Ok(pictures) => view! { <Grid filter=filter.get_untracked() pictures/> }.into_any(),
+            Err(error) => view! { <ErrorNote message=Some(error.message)/> }.into_any(),
+        }
+    });
+    let search = awaited(move || async move {
+        let adapters = adapters.await.unwrap_or_default();
+        view! { <Search adapters filter/> }.into_any()
+    });
     view! {
         <PageTitle title="Gallery"/>
-        <Suspense>{search}</Suspense>
+        {search}
         <ErrorNote message=failure(delete)/>
         // Above the grid, where it opens when there are no scripts to make it modal.
         {move || open.get().map(|id| view! { <Detail id filter=filter.get_untracked() delete/> })}
-        <Transition fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{grid}</Transition>
+        {grid}
     }
     .into_any()
 }

@@ -2,7 +2,7 @@
 
 use super::Desk;
 use crate::api::{AdapterInfo, Studio};
-use crate::components::{AdapterPicker, DrawingFields, ErrorNote, PromptField, failure_or_address};
+use crate::components::{AdapterPicker, DrawingFields, ErrorNote, PostForm, PromptField, failure_or_address, post_to};
 use leptos::prelude::*;
 
 #[component]
@@ -21,7 +21,7 @@ pub fn GenerateFields(studio: Studio, adapters: Vec<AdapterInfo>) -> impl IntoVi
         }
     };
     view! {
-        <ActionForm action=desk.start attr:id="generate-form" attr:class="form">
+        <PostForm to=post_to(desk.start) id="generate-form" class="form">
             {fields}
             <ErrorNote message=failure_or_address(desk.start)/>
             <div class="form-actions">
@@ -29,7 +29,7 @@ pub fn GenerateFields(studio: Studio, adapters: Vec<AdapterInfo>) -> impl IntoVi
                     "Generate"
                 </button>
             </div>
-        </ActionForm>
+        </PostForm>
         <p class="hint studio-line">{format!("{} on {}", studio.model, studio.device)}</p>
     }
     .into_any()

@@ -8,7 +8,7 @@ mod stage;
 
 use crate::api::RunId;
 use crate::calls::{adapters::list_adapters, pictures::StartGeneration, studio::get_studio};
-use crate::components::{ErrorNote, PageTitle};
+use crate::components::{ErrorNote, PageTitle, awaited};
 use crate::forms::{GenerateForm, read_query};
 use form::GenerateFields;
 use leptos::prelude::*;
@@ -37,19 +37,17 @@ pub fn GeneratePage() -> impl IntoView {
 
     let studio = Resource::new(|| (), |()| get_studio());
     let adapters = Resource::new(|| (), |()| list_adapters());
-    let form = move || {
-        Suspend::new(async move {
-            match (studio.await, adapters.await) {
-                (Ok(studio), Ok(adapters)) => view! { <GenerateFields studio adapters/> }.into_any(),
-                (Err(error), _) | (_, Err(error)) => view! { <ErrorNote message=Some(error.message)/> }.into_any(),
-            }
-        })
-    };
+    let form = awaited(move || async move {
+        match (studio.await, adapters.await) {
+            (Ok(studio), Ok(adapters)) => view! { <GenerateFields studio adapters/> }.into_any(),
+            (Err(error), _) | (_, Err(error)) => view! { <ErrorNote message=Some(error.message)/> }.into_any(),
+        }
+    });
     view! {
         <div class="workbench" class:with-run=move || run.get().is_some()>
             <section class="panel" aria-label="What to draw">
                 <PageTitle title="Generate"/>
-                <Suspense fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{form}</Suspense>
+                {form}
             </section>
             <section class="stage" aria-label="Picture">
                 {move || match run.get() {

@@ -2,7 +2,7 @@
 
 use crate::api::{Picture, PictureFilter};
 use crate::calls::pictures::list_pictures;
-use crate::components::{Empty, PictureCard, write_prompt};
+use crate::components::{Empty, PictureCard, awaited, write_prompt};
 use crate::forms::GenerateForm;
 use leptos::prelude::*;
 
@@ -19,15 +19,12 @@ const IDEAS: [&str; 6] = [
 #[component]
 pub fn Recent() -> impl IntoView {
     let latest = Resource::new(|| (), |()| list_pictures(PictureFilter { limit: 6, ..PictureFilter::default() }));
-    let pictures = move || {
-        Suspend::new(async move {
-            match latest.await {
-                Ok(pictures) if !pictures.is_empty() => view! { <Latest pictures/> }.into_any(),
-                _ => view! { <Invitation/> }.into_any(),
-            }
-        })
-    };
-    view! { <Suspense fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{pictures}</Suspense> }
+    awaited(move || async move {
+        match latest.await {
+            Ok(pictures) if !pictures.is_empty() => view! { <Latest pictures/> }.into_any(),
+            _ => view! { <Invitation/> }.into_any(),
+        }
+    })
 }
 
 #[component]

@@ -3,7 +3,7 @@
 use super::Desk;
 use super::hidden_recipe::HiddenRecipe;
 use crate::api::Picture;
-use crate::components::{Icon, PictureFacts, icon, write_prompt};
+use crate::components::{Icon, PictureFacts, PostForm, icon, post_to, write_prompt};
 use crate::forms::{CompareForm, GenerateForm};
 use leptos::prelude::*;
 
@@ -42,13 +42,13 @@ fn Next(picture: Picture) -> impl IntoView {
                 <Icon path=icon::DOWNLOAD/>
                 "Download"
             </a>
-            <ActionForm action=desk.start>
+            <PostForm to=post_to(desk.start)>
                 <HiddenRecipe form=again/>
                 <button type="submit" class="button" title="The same settings with a new seed">
                     <Icon path=icon::AGAIN/>
                     "Again"
                 </button>
-            </ActionForm>
+            </PostForm>
             <a class="button" href=href title="Keep this seed and change the words" on:click=vary>
                 <Icon path=icon::PEN/>
                 "Vary"

@@ -4,22 +4,19 @@ use super::Desk;
 use super::result::Finished;
 use crate::api::{RunId, RunState};
 use crate::calls::runs::{RunView, get_run};
-use crate::components::{Empty, ErrorNote, ProgressBar, RefreshWithoutScripts, StopButton};
+use crate::components::{Empty, ErrorNote, ProgressBar, RefreshWithoutScripts, StopButton, When, awaited};
 use crate::live::Feed;
 use leptos::prelude::*;
 
 #[component]
 pub fn Stage(id: RunId) -> impl IntoView {
     let view = Resource::new(move || id.clone(), get_run);
-    let body = move || {
-        Suspend::new(async move {
-            match view.await {
-                Ok(view) => view! { <Live view/> }.into_any(),
-                Err(error) => view! { <Lost message=error.message/> }.into_any(),
-            }
-        })
-    };
-    view! { <Suspense fallback=|| view! { <div class="frame waiting"></div> }>{body}</Suspense> }
+    awaited(move || async move {
+        match view.await {
+            Ok(view) => view! { <Live view/> }.into_any(),
+            Err(error) => view! { <Lost message=error.message/> }.into_any(),
+        }
+    })
 }
 
 #[component]
@@ -30,16 +27,16 @@ fn Live(view: RunView) -> impl IntoView {
     Effect::new(move |_| feed.pictures.with(|pictures| desk.last_seed.set(pictures.last().map(|picture| picture.seed))));
     let active = Memo::new(move |_| feed.is_active());
     view! {
-        <Show when=move || active.get()>
+        <When holds=active>
             <RefreshWithoutScripts/>
             <ProgressBar run=feed.run link=feed.link/>
             <StopButton id=run.clone() label="Cancel"/>
-        </Show>
+        </When>
         <Outcome feed/>
         <div class="easel">
-            <Show when=move || active.get()>
+            <When holds=active>
                 <InTheMaking feed/>
-            </Show>
+            </When>
             <For each=move || feed.pictures.get() key=|picture| picture.id.clone() let:picture>
                 <Finished picture/>
             </For>
@@ -90,9 +87,9 @@ fn Outcome(feed: Feed) -> impl IntoView {
     let stopped = move || feed.run.with(|run| run.state == RunState::Stopped);
     view! {
         <ErrorNote message=Signal::derive(words)/>
-        <Show when=stopped>
+        <When holds=Signal::derive(stopped)>
             <p class="note">"Cancelled. Pictures that were finished are kept; press Generate to draw again."</p>
-        </Show>
+        </When>
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::api::{self, DatasetId, limits::MAX_CAPTION_CHARS};
 use crate::calls::datasets::{RemoveItem, SetCaption};
-use crate::components::{ErrorNote, Icon, failure, icon};
+use crate::components::{ErrorNote, Icon, PostForm, failure, icon, post_to};
 use leptos::prelude::*;
 
 #[component]
@@ -14,14 +14,14 @@ pub fn DatasetItem(dataset: DatasetId, item: api::DatasetItem, remove: ServerAct
             <img src=thumb alt=item.file_name.clone() width=item.width height=item.height loading="lazy"/>
             <div class="dataset-words">
                 <CaptionField dataset=dataset.clone() item=item.clone()/>
-                <ActionForm action=remove attr:class="dataset-foot">
+                <PostForm to=post_to(remove) class="dataset-foot">
                     <span class="hint">{item.file_name.clone()} " · " {size}</span>
                     <input type="hidden" name="dataset" value=dataset.0/>
                     <input type="hidden" name="item" value=item.id/>
                     <button type="submit" class="icon-button" title="Remove from the set" aria-label=format!("Remove {}", item.file_name)>
                         <Icon path=icon::CLOSE/>
                     </button>
-                </ActionForm>
+                </PostForm>
             </div>
         </li>
     }
@@ -44,7 +44,7 @@ fn CaptionField(dataset: DatasetId, item: api::DatasetItem) -> impl IntoView {
         }
     };
     view! {
-        <ActionForm action=save attr:class="caption">
+        <PostForm to=post_to(save) class="caption">
             <input type="hidden" name="dataset" value=dataset.0/>
             <input type="hidden" name="item" value=item.id/>
             <label class="visually-hidden" for=field_id.clone()>{format!("Caption of {}", item.file_name)}</label>
@@ -61,6 +61,6 @@ fn CaptionField(dataset: DatasetId, item: api::DatasetItem) -> impl IntoView {
             <button type="submit" class="button without-script">"Save"</button>
             <span class="hint" role="status">{saved}</span>
             <ErrorNote message=failure(save)/>
-        </ActionForm>
+        </PostForm>
     }
 }

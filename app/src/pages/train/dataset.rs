@@ -5,7 +5,7 @@ use super::form::TrainFields;
 use super::sources::PictureDrop;
 use crate::api::{DatasetId, DatasetInfo};
 use crate::calls::datasets::{DeleteDataset, RemoveItem, SetTrigger, get_dataset};
-use crate::components::{Confirm, Empty, ErrorNote, failure};
+use crate::components::{Confirm, Empty, ErrorNote, PostForm, awaited, failure, post_to};
 use crate::format;
 use crate::forms::TrainForm;
 use leptos::prelude::*;
@@ -17,16 +17,15 @@ pub fn DatasetDesk(id: DatasetId, typed: TrainForm) -> impl IntoView {
     let changes = move || (remove.version().get(), trigger.version().get(), uploads.get());
     let dataset = Resource::new(move || (id.clone(), changes()), |(id, _)| get_dataset(id));
     let uploaded = Callback::new(move |_| uploads.update(|count| *count += 1));
-    let body = move || {
+    awaited(move || {
         let typed = typed.clone();
-        Suspend::new(async move {
+        async move {
             match dataset.await {
                 Ok(set) => view! { <Desk set remove trigger uploaded typed/> }.into_any(),
                 Err(error) => view! { <Missing message=error.message/> }.into_any(),
             }
-        })
-    };
-    view! { <Transition fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{body}</Transition> }
+        }
+    })
 }
 
 #[component]
@@ -68,7 +67,7 @@ fn Desk(
 fn TriggerField(set: DatasetInfo, trigger: ServerAction<SetTrigger>) -> impl IntoView {
     let pending = trigger.pending();
     view! {
-        <ActionForm action=trigger attr:class="field trigger-field">
+        <PostForm to=post_to(trigger) class="field trigger-field">
             <input type="hidden" name="dataset" value=set.id.0/>
             <label for="trigger">"Trigger phrase"</label>
             <div class="with-buttons">
@@ -87,7 +86,7 @@ fn TriggerField(set: DatasetInfo, trigger: ServerAction<SetTrigger>) -> impl Int
             </div>
             <p class="hint" id="trigger-hint">"Words that call the style up. Applying adds them to every caption that lacks them."</p>
             <ErrorNote message=failure(trigger)/>
-        </ActionForm>
+        </PostForm>
     }
 }
 
@@ -96,11 +95,11 @@ fn DeleteSet(id: String) -> impl IntoView {
     let delete = ServerAction::<DeleteDataset>::new();
     view! {
         <Confirm label="Delete set" warning="The pictures and captions of this set are deleted. Adapters trained on them stay.">
-            <ActionForm action=delete>
+            <PostForm to=post_to(delete)>
                 <input type="hidden" name="id" value=id/>
                 <button type="submit" class="button danger">"Delete this set"</button>
                 <ErrorNote message=failure(delete)/>
-            </ActionForm>
+            </PostForm>
         </Confirm>
     }
 }

@@ -5,23 +5,22 @@ use super::prediction::PredictionNote;
 use super::recipes::RecipeCards;
 use crate::api::{DatasetInfo, RecipeInfo, limits::MAX_NAME_CHARS};
 use crate::calls::training::{StartTraining, list_recipes};
-use crate::components::{ErrorNote, failure_or_address};
+use crate::components::{ErrorNote, PostForm, awaited, failure_or_address, post_to};
 use crate::forms::TrainForm;
-use leptos::{html, prelude::*};
+use leptos::prelude::*;
 
 #[component]
 pub fn TrainFields(set: DatasetInfo, typed: TrainForm) -> impl IntoView {
     let recipes = Resource::new(|| (), |()| list_recipes());
-    let form = move || {
+    awaited(move || {
         let (set, typed) = (set.clone(), typed.clone());
-        Suspend::new(async move {
+        async move {
             match recipes.await {
                 Ok(recipes) => view! { <Form set typed recipes/> }.into_any(),
                 Err(error) => view! { <ErrorNote message=Some(error.message)/> }.into_any(),
             }
-        })
-    };
-    view! { <Suspense fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{form}</Suspense> }
+        }
+    })
 }
 
 #[component]
@@ -29,7 +28,6 @@ fn Form(set: DatasetInfo, typed: TrainForm, recipes: Vec<RecipeInfo>) -> impl In
     let typed = completed(typed, &set, &recipes);
     let start = ServerAction::<StartTraining>::new();
     let pending = start.pending();
-    let node = NodeRef::<html::Form>::new();
     // The form as it is now, for the prediction and the recipe's values in empty fields.
     let current = RwSignal::new(typed.clone());
     let settings = {
@@ -41,7 +39,8 @@ fn Form(set: DatasetInfo, typed: TrainForm, recipes: Vec<RecipeInfo>) -> impl In
     };
     let empty = set.items.is_empty();
     view! {
-        <ActionForm action=start node_ref=node attr:id="train-form" attr:class="form" on:input=move |_| read_soon(node, current)>
+        <PostForm to=post_to(start) id="train-form">
+            <div class="form" on:input=move |_| read_soon(current)>
             <input type="hidden" name="form[dataset]" value=set.id.0/>
             <div class="field">
                 <label for="adapter-name">"Name of the adapter"</label>
@@ -64,7 +63,8 @@ fn Form(set: DatasetInfo, typed: TrainForm, recipes: Vec<RecipeInfo>) -> impl In
                     "Start training"
                 </button>
             </div>
-        </ActionForm>
+            </div>
+        </PostForm>
     }
     .into_any()
 }
@@ -83,14 +83,15 @@ fn completed(mut typed: TrainForm, set: &DatasetInfo, recipes: &[RecipeInfo]) ->
 
 /// Waits for a pause in the typing: a prediction for every key would be noise.
 #[cfg(feature = "hydrate")]
-fn read_soon(node: NodeRef<html::Form>, current: RwSignal<TrainForm>) {
+fn read_soon(current: RwSignal<TrainForm>) {
     use leptos::form::FromFormData;
+    use wasm_bindgen::JsCast;
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(350);
     thread_local! {
         static WAITING: std::cell::Cell<Option<TimeoutHandle>> = const { std::cell::Cell::new(None) };
     }
     let read = move || {
-        let form = node.try_get_untracked().flatten();
+        let form = document().get_element_by_id("train-form").and_then(|form| form.dyn_into().ok());
         let data = form.and_then(|form| web_sys::FormData::new_with_form(&form).ok());
         if let Some(Ok(typed)) = data.map(|data| StartTraining::from_form_data(&data)) {
             current.try_set(typed.form);
@@ -105,4 +106,4 @@ fn read_soon(node: NodeRef<html::Form>, current: RwSignal<TrainForm>) {
 }
 
 #[cfg(not(feature = "hydrate"))]
-fn read_soon(_: NodeRef<html::Form>, _: RwSignal<TrainForm>) {}
+fn read_soon(_: RwSignal<TrainForm>) {}

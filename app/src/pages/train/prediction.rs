@@ -2,6 +2,7 @@
 
 use crate::api::Prediction;
 use crate::calls::training::predict_training;
+use crate::components::awaited;
 use crate::format;
 use crate::forms::TrainForm;
 use leptos::prelude::*;
@@ -9,17 +10,15 @@ use leptos::prelude::*;
 #[component]
 pub fn PredictionNote(current: RwSignal<TrainForm>) -> impl IntoView {
     let prediction = Resource::new(move || current.get(), predict_training);
-    let words = move || {
-        Suspend::new(async move {
-            match prediction.await {
-                Ok(prediction) => told(prediction).into_any(),
-                Err(error) => view! { <p class="warning">{error.message}</p> }.into_any(),
-            }
-        })
-    };
+    let words = awaited(move || async move {
+        match prediction.await {
+            Ok(prediction) => told(prediction).into_any(),
+            Err(error) => view! { <p class="warning">{error.message}</p> }.into_any(),
+        }
+    });
     view! {
         <div class="prediction" aria-live="polite">
-            <Transition>{words}</Transition>
+            {words}
         </div>
     }
 }

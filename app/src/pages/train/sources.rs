@@ -2,7 +2,7 @@
 
 use crate::api::{DatasetInfo, SampleSet};
 use crate::calls::datasets::{UseSampleSet, list_datasets, list_sample_sets};
-use crate::components::{DropZone, ErrorNote, failure};
+use crate::components::{DropZone, ErrorNote, PostForm, awaited, failure, post_to};
 use crate::format;
 use leptos::prelude::*;
 use leptos_router::hooks::use_navigate;
@@ -12,19 +12,19 @@ pub fn Sources() -> impl IntoView {
     let sets = Resource::new(|| (), |()| list_sample_sets());
     let earlier = Resource::new(|| (), |()| list_datasets());
     let choose = ServerAction::<UseSampleSet>::new();
-    let samples =
-        move || Suspend::new(async move { sets.await.unwrap_or_default().into_iter().map(|set| sample_card(choose, set)).collect_view() });
-    let mine = move || Suspend::new(async move { earlier.await.ok().filter(|sets| !sets.is_empty()).map(mine) });
+    let samples = awaited(move || async move {
+        let cards = sets.await.unwrap_or_default().into_iter().map(|set| sample_card(choose, set)).collect_view();
+        view! { <ul class="set-grid">{cards}</ul> }.into_any()
+    });
+    let mine = awaited(move || async move { earlier.await.ok().filter(|sets| !sets.is_empty()).map(mine).into_any() });
     view! {
         <section class="sources" aria-labelledby="sources-title">
             <h2 id="sources-title">"Choose the pictures"</h2>
             <PictureDrop dataset=None on_done=Callback::new(open(use_navigate()))/>
             <h3>"Or try a sample set"</h3>
-            <Suspense fallback=|| view! { <div class="skeleton" aria-hidden="true"></div> }>
-                <ul class="set-grid">{samples}</ul>
-            </Suspense>
+            {samples}
             <ErrorNote message=failure(choose)/>
-            <Suspense>{mine}</Suspense>
+            {mine}
         </section>
     }
     .into_any()
@@ -66,12 +66,12 @@ fn sample_card(choose: ServerAction<UseSampleSet>, set: SampleSet) -> impl IntoV
             <span class="thumbs">{thumbs}</span>
             <h4>{set.title.clone()}</h4>
             <p>{set.description}</p>
-            <ActionForm action=choose>
+            <PostForm to=post_to(choose)>
                 <input type="hidden" name="name" value=set.name/>
                 <button type="submit" class="button" disabled=move || pending.get()>
                     {format!("Use {}", set.title)}
                 </button>
-            </ActionForm>
+            </PostForm>
         </li>
     }
 }

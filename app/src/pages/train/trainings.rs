@@ -2,29 +2,26 @@
 
 use crate::api::{Run, RunKind, RunState};
 use crate::calls::runs::list_runs;
+use crate::components::awaited;
 use crate::format;
 use leptos::prelude::*;
 
 #[component]
 pub fn Trainings() -> impl IntoView {
     let runs = Resource::new(|| (), |()| list_runs(false, 100));
-    let list = move || {
-        Suspend::new(async move {
-            let trainings: Vec<_> = runs.await.unwrap_or_default().into_iter().filter(|run| run.kind == RunKind::Train).take(12).collect();
-            (!trainings.is_empty()).then(|| {
-                view! {
-                    <section aria-labelledby="trainings-title">
-                        <h2 id="trainings-title">"Trainings"</h2>
-                        <ul class="run-list">{trainings.into_iter().map(entry).collect_view()}</ul>
-                    </section>
-                }
-            })
-        })
-    };
-    view! { <Suspense>{list}</Suspense> }
+    awaited(move || async move {
+        let trainings: Vec<_> = runs.await.unwrap_or_default().into_iter().filter(|run| run.kind == RunKind::Train).take(12).collect();
+        let list = view! {
+            <section aria-labelledby="trainings-title">
+                <h2 id="trainings-title">"Trainings"</h2>
+                <ul class="run-list">{trainings.iter().map(entry).collect_view()}</ul>
+            </section>
+        };
+        if trainings.is_empty() { ().into_any() } else { list.into_any() }
+    })
 }
 
-fn entry(run: Run) -> impl IntoView {
+fn entry(run: &Run) -> impl IntoView + use<> {
     let progress = &run.progress;
     let steps = format!("{} of {} steps", progress.done, progress.total);
     view! {

@@ -3,7 +3,7 @@
 use crate::api::{AdapterId, RunState};
 use crate::calls::runs::ResumeRun;
 use crate::calls::training::get_training;
-use crate::components::{ErrorNote, Icon, StopButton, failure, icon};
+use crate::components::{ErrorNote, Icon, PostForm, StopButton, When, failure, icon, post_to};
 use crate::forms::{CompareForm, GenerateForm};
 use crate::live::Feed;
 use leptos::prelude::*;
@@ -19,12 +19,12 @@ pub fn Controls(feed: Feed, adapter: Option<AdapterId>, last_checkpoint: Option<
     view! {
         <div class="actions">
             {move || saved.get().0.map(|adapter| view! { <AdapterActions adapter/> })}
-            <Show when=move || active.get()>
+            <When holds=active>
                 <StopButton id=stop_id.clone() label="Stop"/>
-            </Show>
-            <Show when=move || resumable.get()>
+            </When>
+            <When holds=resumable>
                 <Resume id=id.0.clone() resume/>
-            </Show>
+            </When>
         </div>
         <p class="hint">{move || saved.get().1.map(|step| format!("Last checkpoint: step {step}."))}</p>
     }
@@ -52,13 +52,13 @@ fn AdapterActions(adapter: AdapterId) -> impl IntoView {
 #[component]
 fn Resume(id: String, resume: ServerAction<ResumeRun>) -> impl IntoView {
     view! {
-        <ActionForm action=resume>
+        <PostForm to=post_to(resume)>
             <input type="hidden" name="id" value=id/>
             <button type="submit" class="button primary" disabled=move || resume.pending().get()>
                 "Resume"
             </button>
             <ErrorNote message=failure(resume)/>
-        </ActionForm>
+        </PostForm>
     }
 }
 

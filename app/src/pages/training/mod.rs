@@ -7,7 +7,7 @@ mod settings;
 use crate::api::{RunId, RunState, TrainingDetail};
 use crate::calls::runs::ResumeRun;
 use crate::calls::training::get_training;
-use crate::components::{Empty, ErrorNote, LossCurve, ProgressBar, RefreshWithoutScripts};
+use crate::components::{Empty, ErrorNote, LossCurve, ProgressBar, RefreshWithoutScripts, When, awaited};
 use crate::live::Feed;
 use controls::Controls;
 use leptos::prelude::*;
@@ -22,17 +22,15 @@ pub fn TrainingPage() -> impl IntoView {
     let resume = ServerAction::<ResumeRun>::new();
     let run = Memo::new(move |_| RunId(params.with(|params| params.get("run")).unwrap_or_default()));
     let detail = Resource::new(move || (run.get(), resume.version().get()), |(run, _)| get_training(run));
-    let body = move || {
-        Suspend::new(async move {
-            match detail.await {
-                Ok(detail) => view! { <Training detail resume/> }.into_any(),
-                Err(error) => view! { <Missing message=error.message/> }.into_any(),
-            }
-        })
-    };
+    let body = awaited(move || async move {
+        match detail.await {
+            Ok(detail) => view! { <Training detail resume/> }.into_any(),
+            Err(error) => view! { <Missing message=error.message/> }.into_any(),
+        }
+    });
     view! {
         <Title text="Training · Atelier"/>
-        <Transition fallback=|| view! { <div class="skeleton tall" aria-hidden="true"></div> }>{body}</Transition>
+        {body}
     }
     .into_any()
 }
@@ -54,10 +52,10 @@ fn Training(detail: TrainingDetail, resume: ServerAction<ResumeRun>) -> impl Int
         </header>
         <div class="training">
             <section class="training-main" aria-label="Progress">
-                <Show when=move || active.get()>
+                <When holds=active>
                     <RefreshWithoutScripts seconds=5/>
                     <ProgressBar run=feed.run link=feed.link/>
-                </Show>
+                </When>
                 <Outcome feed/>
                 <Controls feed adapter=detail.adapter.clone() last_checkpoint=detail.last_checkpoint resume/>
                 <LossCurve losses=feed.losses steps=steps/>

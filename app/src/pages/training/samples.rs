@@ -1,6 +1,7 @@
 //! Sample pictures, newest checkpoint first.
 
 use crate::api::Sample;
+use crate::components::When;
 use crate::live::Feed;
 use leptos::prelude::*;
 
@@ -11,9 +12,9 @@ pub fn Samples(feed: Feed) -> impl IntoView {
     view! {
         <section class="samples" aria-labelledby="samples-title">
             <h2 id="samples-title">"Samples"</h2>
-            <Show when=none>
+            <When holds=Signal::derive(none)>
                 <p class="hint">"At every checkpoint the adapter draws its sample prompts here."</p>
-            </Show>
+            </When>
             <For each=steps key=|(step, samples)| (*step, samples.len()) let((step, samples))>
                 <h3>{if step == 0 { "Before training".to_owned() } else { format!("Step {step}") }}</h3>
                 <ul class="sample-grid">{samples.into_iter().map(shown).collect_view()}</ul>
