@@ -1,5 +1,6 @@
 # make run     builds everything and serves it at http://localhost:7860
 # make test    every test, the browser's included
+# make test-engine  the engine's reference tensors alone
 # make lint    formatting and clippy
 # make bench   beside diffusers, on this machine
 #
@@ -11,7 +12,7 @@ cargo := tools/cargo
 site  := target/site
 wasm  := target/wasm32-unknown-unknown/wasm/atelier_browser.wasm
 
-.PHONY: run build server site test driver lint check-format fmt bench toolchain clean-data FORCE
+.PHONY: run build server site test test-engine driver lint check-format fmt bench toolchain clean-data FORCE
 
 run: build
 	target/release/atelier serve
@@ -44,6 +45,10 @@ $(site)/pkg/atelier.css: $(shell find style -name '*.css') tools/css.sh
 
 test: build driver node_modules/axe-core
 	+$(cargo) test --release
+
+# The engine against its reference tensors, and nothing that needs a page or a server.
+test-engine: toolchain
+	+$(cargo) test --release -p atelier-engine --test engine
 
 driver:
 	@command -v chromedriver >/dev/null || tools/debian.sh chromium chromium-driver

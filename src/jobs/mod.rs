@@ -4,14 +4,20 @@
 
 pub mod device;
 pub mod draw;
+pub mod error;
 pub mod events;
+pub mod import;
 pub mod progress;
 pub mod queue;
+pub mod recipes;
 pub mod resident;
 pub mod stop;
 pub mod submit;
 pub mod training;
+pub mod tryout;
 pub mod worker;
+
+pub use error::Error;
 
 use crate::store::{Owner, Result, Store};
 use app::api::{Run, RunId, RunState};
@@ -41,8 +47,15 @@ impl Jobs {
         let worker = Worker::new(store.clone(), hub.clone(), device.clone());
         let jobs = Self { store, hub, device, queue, worker };
         jobs.take_up().await?;
-        jobs.queue.start(&jobs.worker);
+        tokio::spawn(jobs.clone().work());
         Ok(jobs)
+    }
+
+    /// Not before the model is there: a start with a wrong one must not fail what waits.
+    async fn work(self) {
+        if self.device.facts().await.is_ok() {
+            self.queue.start(&self.worker);
+        }
     }
 
     /// The runs table says what is to be done; the queue's rows of a dead process say nothing more.

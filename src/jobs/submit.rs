@@ -3,12 +3,12 @@
 use super::{
     Jobs,
     draw::CompareJob,
+    error,
     training::{DATASET_FOLDER, TrainJob},
 };
 use crate::store::{Claim, Error, Owner, Result, comparisons::NewComparison, new_id, runs::NewRun};
 use app::api::{CompareRequest, ComparisonId, DatasetInfo, GenerateRequest, RunId, RunKind, TrainRequest};
 use rand::Rng;
-use train::Recipe;
 
 /// Runs of one kind that may wait; a person sees no end to more.
 const MOST_WAITING: i64 = 50;
@@ -37,8 +37,9 @@ impl Jobs {
         Ok(id)
     }
 
-    pub async fn train(&self, owner: &Owner, request: TrainRequest, set: DatasetInfo, recipe: Recipe) -> Result<RunId> {
+    pub async fn train(&self, owner: &Owner, request: TrainRequest, set: DatasetInfo) -> error::Result<RunId> {
         self.check_room(RunKind::Train).await?;
+        let recipe = self.recipe_for(&request, &set).await?;
         let id: RunId = new_id();
         let job = TrainJob { dataset_name: set.name, trigger: set.trigger, recipe, adapter: new_id(), request };
         let folder = self.store.run_folder(&id);
@@ -48,9 +49,9 @@ impl Jobs {
         };
         if let Err(error) = begun.await {
             tokio::fs::remove_dir_all(&folder).await.ok();
-            return Err(error);
+            return Err(error.into());
         }
-        self.begin(owner, id).await
+        Ok(self.begin(owner, id).await?)
     }
 
     async fn begin(&self, owner: &Owner, id: RunId) -> Result<RunId> {

@@ -1,8 +1,8 @@
 //! What the pages may ask for, answered: checks first, then the store or the queue.
 
-use super::{checks, error::unavailable, recipes, style_sets::StyleSets, upload::import};
+use super::{checks, style_sets::StyleSets};
 use crate::{
-    jobs::{Jobs, device::Loading, resident::Facts, training::TrainJob},
+    jobs::{Jobs, device::Loading, import, resident::Facts, training::TrainJob},
     store::Owner,
 };
 use app::api::*;
@@ -23,17 +23,6 @@ impl StudioApi {
             Loading::Ready(facts) => Some(facts),
             Loading::Waiting | Loading::Failed(_) => None,
         }
-    }
-
-    async fn facts(&self) -> ApiResult<Arc<Facts>> {
-        self.jobs.device.facts().await.map_err(unavailable)
-    }
-
-    async fn planned(&self, request: &TrainRequest) -> ApiResult<(DatasetInfo, train::Recipe, Arc<Facts>)> {
-        let facts = self.facts().await?;
-        let set = self.jobs.store.dataset(&self.owner, &request.dataset).await?;
-        let recipe = recipes::build(request, &set, &facts)?;
-        Ok((set, recipe, facts))
     }
 }
 
@@ -112,7 +101,7 @@ impl Api for StudioApi {
     async fn use_sample_set(&self, name: String) -> ApiResult<DatasetId> {
         let found = self.style_sets.find(&name).ok_or_else(|| ApiError::new(404, "There is no such sample set."))?;
         let (set, folder) = found;
-        let items = import::folder(folder, None).await?;
+        let items = import::read(folder, None).await?;
         Ok(self.jobs.store.create_dataset(&self.owner, &set.title, Some(&set.trigger), items).await?)
     }
 
@@ -149,28 +138,18 @@ impl Api for StudioApi {
     }
 
     async fn recipes(&self) -> ApiResult<Vec<RecipeInfo>> {
-        recipes::list(&*self.facts().await?)
+        Ok(self.jobs.recipes().await?)
     }
 
     async fn predict(&self, request: TrainRequest) -> ApiResult<Prediction> {
-        let (set, recipe, facts) = self.planned(&request).await?;
-        let mut prediction = tokio::task::spawn_blocking({
-            let set = set.clone();
-            move || recipes::predict(&recipe, &set, &facts)
-        })
-        .await
-        .map_err(|_| ApiError::new(500, "The prediction failed; the training can be started all the same."))?;
-        if let Err(error) = recipes::check_set(&set) {
-            prediction.warnings.insert(0, error.message);
-        }
-        Ok(prediction)
+        let set = self.jobs.store.dataset(&self.owner, &request.dataset).await?;
+        Ok(self.jobs.predict(&request, set).await?)
     }
 
     async fn train(&self, request: TrainRequest) -> ApiResult<RunId> {
-        let name = checks::name(&request.name)?;
-        let (set, recipe, _) = self.planned(&request).await?;
-        recipes::check_set(&set)?;
-        Ok(self.jobs.train(&self.owner, TrainRequest { name, ..request }, set, recipe).await?)
+        let request = TrainRequest { name: checks::name(&request.name)?, ..request };
+        let set = self.jobs.store.dataset(&self.owner, &request.dataset).await?;
+        Ok(self.jobs.train(&self.owner, request, set).await?)
     }
 
     async fn training(&self, run: RunId) -> ApiResult<TrainingDetail> {

@@ -1,9 +1,8 @@
 //! Every field of a request against its limit. What is refused is told with what is allowed.
 
-use super::error::{of_engine, refuse};
+use super::error::refuse;
 use crate::jobs::resident::Facts;
 use app::api::{AdapterUse, ApiError, ApiResult, CompareRequest, GenerateRequest, limits::*};
-use engine::Size;
 use std::fmt::Display;
 
 pub fn generate(request: &GenerateRequest, facts: Option<&Facts>) -> ApiResult<()> {
@@ -66,7 +65,11 @@ fn prompt(prompt: &str) -> ApiResult<()> {
 }
 
 fn picture(width: u32, height: u32, steps: u32, guidance: f64, facts: Option<&Facts>) -> ApiResult<()> {
-    Size::new(width as usize, height as usize).map_err(of_engine)?;
+    if ![width, height].iter().all(|side| (16..=MAX_SIDE).contains(side) && side.is_multiple_of(16)) {
+        return Err(refuse(format!(
+            "{width}×{height} cannot be drawn: width and height must be multiples of 16 from 16 to {MAX_SIDE}, such as 256×256."
+        )));
+    }
     if let Some(most) = facts.map(Facts::most_pixels).filter(|most| width * height > *most) {
         let side = most.isqrt();
         return Err(refuse(format!("{width}×{height} is too large for this model; at most as many pixels as {side}×{side} can be drawn.")));
@@ -84,9 +87,9 @@ fn twice(adapters: &[AdapterUse]) -> ApiResult<()> {
     if repeated { Err(refuse("Each adapter can be used once only; give it one strength.")) } else { Ok(()) }
 }
 
-/// The last picture's seed must be a number that the database can hold too.
+/// The last picture's seed too must be one that may be asked for again.
 fn seed(seed: Option<u64>, count: u32) -> ApiResult<()> {
-    let most = i64::MAX as u64 - u64::from(count);
+    let most = MAX_SEED - u64::from(count.saturating_sub(1));
     match seed {
         Some(seed) if seed > most => Err(refuse(format!("Seed {seed} is too large; at most {most} is allowed."))),
         _ => Ok(()),
@@ -100,7 +103,7 @@ fn short(what: &str, text: &str, most: usize) -> ApiResult<()> {
     }
 }
 
-pub fn between(what: &str, given: u32, least: u32, most: u32) -> ApiResult<()> {
+fn between(what: &str, given: u32, least: u32, most: u32) -> ApiResult<()> {
     if (least..=most).contains(&given) { Ok(()) } else { Err(outside(what, given, least, most)) }
 }
 

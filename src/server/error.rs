@@ -1,6 +1,6 @@
 //! One table from what went wrong to a status and a sentence.
 
-use crate::store;
+use crate::{jobs, store};
 use app::api::ApiError;
 use axum::{
     Json,
@@ -21,31 +21,16 @@ impl From<store::Error> for ApiError {
     }
 }
 
-/// A dataset or recipe that training would refuse.
-pub fn of_train(error: train::Error) -> ApiError {
-    use train::Error::*;
-    match error {
-        Recipe(_) | Dataset(_) | State(_) => ApiError::new(422, sentence(&error.to_string())),
-        Engine(error) => of_engine(error),
-        Io(error) => store::Error::from(error).into(),
-        Tensor(_) => internal(&error),
+impl From<jobs::Error> for ApiError {
+    fn from(error: jobs::Error) -> Self {
+        use jobs::Error::*;
+        match error {
+            Refused(sentence) => refuse(sentence),
+            Unavailable(sentence) => Self::new(503, sentence),
+            Store(error) => error.into(),
+            Fault(_) => internal(&error),
+        }
     }
-}
-
-/// A value or file that the engine would refuse.
-pub fn of_engine(error: engine::Error) -> ApiError {
-    use engine::Error::*;
-    match error {
-        Invalid(_) | Adapter { .. } => ApiError::new(422, sentence(&error.to_string())),
-        Cancelled => ApiError::new(409, "It was stopped."),
-        Io(error) => store::Error::from(error).into(),
-        Model { .. } | Tensor(_) => internal(&error),
-    }
-}
-
-/// The model is not there to ask.
-pub fn unavailable(error: anyhow::Error) -> ApiError {
-    ApiError::new(503, error.to_string())
 }
 
 /// A value that is refused.
@@ -57,14 +42,6 @@ pub fn refuse(sentence: impl Into<String>) -> ApiError {
 fn internal(error: &dyn std::error::Error) -> ApiError {
     tracing::error!(%error, "a request failed");
     ApiError::new(500, "Something inside Atelier went wrong. Nothing was changed; try again, and look into the log if it stays.")
-}
-
-/// The crates below speak in clauses; a page wants a sentence.
-fn sentence(clause: &str) -> String {
-    let mut letters = clause.trim().chars();
-    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-    let text = first + letters.as_str();
-    if text.ends_with(['.', '!', '?', ')']) { text } else { text + "." }
 }
 
 /// An [`ApiError`] as the answer of a plain handler.

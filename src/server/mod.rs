@@ -6,7 +6,6 @@ pub mod error;
 pub mod events;
 pub mod files;
 pub mod headers;
-pub mod recipes;
 pub mod router;
 pub mod state;
 pub mod style_sets;

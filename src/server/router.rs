@@ -8,17 +8,19 @@ use app::{
 };
 use axum::{
     Json, Router,
-    body::Body,
-    extract::{DefaultBodyLimit, Request, State},
+    body::{Body, to_bytes},
+    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use leptos::prelude::provide_context;
-use leptos_axum::{LeptosRoutes, generate_route_list, handle_server_fns_with_context};
+use leptos_axum::{LeptosRoutes, generate_route_list};
 use std::{any::Any, sync::Arc};
-use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer, services::ServeDir, trace::TraceLayer};
+use tower_http::{
+    catch_panic::CatchPanicLayer, compression::CompressionLayer, limit::RequestBodyLimitLayer, services::ServeDir, trace::TraceLayer,
+};
 
 /// The longest prompt is 16 KB at most; captions and forms are shorter. Some room, so that too long a text is refused with its limit.
 const BODY: usize = 2 << 20;
@@ -28,25 +30,24 @@ pub fn router(state: AppState) -> Router {
         let state = state.clone();
         move || provide_context::<Arc<dyn Api>>(state.api())
     };
-    let pages = {
+    let document = {
         let options = state.leptos.clone();
         move || shell(options.clone())
     };
-    let server_functions = {
-        let context = context.clone();
-        move |request: Request| handle_server_fns_with_context(context.clone(), request)
-    };
+    // Server functions read their body themselves, past axum's own limit.
+    let pages = Router::new()
+        .leptos_routes_with_context(&state, generate_route_list(App), context, document)
+        .layer(RequestBodyLimitLayer::new(BODY));
     Router::new()
         .route("/health", get(health))
         .route("/events/{run}", get(events::events))
         .merge(files::routes())
         .merge(upload::routes())
-        .leptos_routes_with_context(&state, generate_route_list(App), context.clone(), pages)
-        .route("/api/{*function}", post(server_functions))
+        .merge(pages)
         .nest_service("/pkg", ServeDir::new(state.site.folder.join("pkg")))
         .fallback(static_file_or_page)
         .layer(middleware::from_fn(fresh_scripts))
-        .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::from_fn(own_status))
         .layer(middleware::from_fn_with_state(state.clone(), headers::same_origin))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(CompressionLayer::new())
@@ -80,6 +81,21 @@ async fn static_file_or_page(State(state): State<AppState>, request: Request) ->
         return Refusal(ApiError::new(404, "There is nothing at this address.")).into_response();
     }
     response
+}
+
+/// Server functions answer every error with 500; the status that was meant is in the body.
+async fn own_status(request: Request, next: Next) -> Response {
+    const LONGEST: usize = 64 << 10;
+    let is_function = request.uri().path().starts_with("/api/");
+    let response = next.run(request).await;
+    if !is_function || response.status() != StatusCode::INTERNAL_SERVER_ERROR {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(bytes) = to_bytes(body, LONGEST).await else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    let meant = serde_json::from_slice::<ApiError>(&bytes).ok().and_then(|error| StatusCode::from_u16(error.status).ok());
+    parts.status = meant.unwrap_or(parts.status);
+    Response::from_parts(parts, Body::from(bytes))
 }
 
 /// Scripts and styles keep their names from build to build: a browser asks each time whether they changed.

@@ -17,7 +17,12 @@ pub use config::Config;
 pub use gradients::Checkpointing;
 pub use layers::LinearInfo;
 
-use crate::{AdapterSet, Error, Result, Size, checkpoint::{self, Checkpoint}, latents::PackedLatents, text_encoder::Conditioning};
+use crate::{
+    AdapterSet, Error, Result, Size,
+    checkpoint::{self, Checkpoint},
+    latents::PackedLatents,
+    text_encoder::Conditioning,
+};
 use candle_core::{Device, Tensor};
 use double::DoubleBlock;
 use embed::{Embedded, Embedders};

@@ -1,7 +1,7 @@
 //! `POST /upload/…`: files from a visitor, streamed to a folder of their own, bounded before anything is decoded.
 
 mod adapter;
-pub mod import;
+mod dataset;
 mod receive;
 
 use super::AppState;
@@ -10,7 +10,7 @@ use app::api::{ApiResult, limits};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Multipart, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
     response::{IntoResponse, Redirect, Response},
     routing::post,
 };
@@ -21,13 +21,13 @@ pub fn routes() -> Router<AppState> {
     // The fields around the files take some room too.
     const AROUND: usize = 1 << 20;
     let limit = DefaultBodyLimit::max(limits::MAX_UPLOAD_BYTES as usize + AROUND);
-    Router::new().route("/upload/dataset", post(dataset)).route("/upload/adapter", post(adapter_file)).layer(limit)
+    Router::new().route("/upload/dataset", post(dataset_files)).route("/upload/adapter", post(adapter_file)).layer(limit)
 }
 
-async fn dataset(State(state): State<AppState>, headers: HeaderMap, form: Multipart) -> Response {
+async fn dataset_files(State(state): State<AppState>, headers: HeaderMap, form: Multipart) -> Response {
     let result = async {
         let received = Received::read(&state.jobs.store, form).await?;
-        import::dataset(&state, received).await
+        dataset::add(&state, received).await
     };
     respond(&headers, result.await, |set| format!("/train?dataset={}", set.id), "/train")
 }
@@ -40,14 +40,14 @@ async fn adapter_file(State(state): State<AppState>, headers: HeaderMap, form: M
     respond(&headers, result.await, |_| "/adapters".to_owned(), "/adapters")
 }
 
-/// JSON for programs and live pages; for a plain form the page that shows what came of it.
+/// JSON for programs and live pages, which ask for it; for a plain form the page that shows what came of it.
 fn respond<T: Serialize>(headers: &HeaderMap, result: ApiResult<T>, shown_at: impl Fn(&T) -> String, page: &str) -> Response {
-    let plain_form = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
-    match result {
-        Ok(made) if plain_form => Redirect::to(&shown_at(&made)).into_response(),
-        Ok(made) => (StatusCode::OK, Json(made)).into_response(),
-        Err(error) if plain_form => Redirect::to(&format!("{page}?error={}", encoded(&error.message))).into_response(),
-        Err(error) => Refusal(error).into_response(),
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    match (result, accept.contains("application/json")) {
+        (Ok(made), true) => Json(made).into_response(),
+        (Ok(made), false) => Redirect::to(&shown_at(&made)).into_response(),
+        (Err(error), true) => Refusal(error).into_response(),
+        (Err(error), false) => Redirect::to(&format!("{page}?error={}", encoded(&error.message))).into_response(),
     }
 }
 

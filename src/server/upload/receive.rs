@@ -26,6 +26,7 @@ const MOST_FILES: usize = 2 * limits::MAX_DATASET_PICTURES + 1;
 impl Received {
     pub async fn read(store: &Store, mut form: Multipart) -> ApiResult<Self> {
         let mut received = Self { fields: HashMap::new(), files: Vec::new(), folder: store.incoming()? };
+        std::fs::create_dir(received.folder()).map_err(store::Error::from)?;
         let mut bytes_left = limits::MAX_UPLOAD_BYTES;
         while let Some(field) = form.next_field().await.map_err(broken)? {
             match field.file_name().map(str::to_owned) {
@@ -38,8 +39,9 @@ impl Received {
         Ok(received)
     }
 
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
+    /// What it is called is told when it holds no pictures.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().join("upload")
     }
 
     /// A text field, trimmed; `None` when it is missing or empty.
@@ -64,7 +66,7 @@ impl Received {
                 "These are too many files; at most {most} pictures are allowed, and 5 to 30 are enough for a style."
             )));
         }
-        let path = self.folder.path().join(self.harmless(name)?);
+        let path = self.folder().join(self.harmless(name)?);
         let mut file = File::create_new(&path).await.map_err(store::Error::from)?;
         while let Some(chunk) = field.chunk().await.map_err(broken)? {
             *bytes_left = bytes_left.checked_sub(chunk.len() as u64).ok_or_else(too_large)?;

@@ -88,7 +88,7 @@ pub fn finished(file: &str, caption: Option<&str>, trigger: Option<&str>) -> Res
             return Err(refuse(format!("{file} has no caption; write one in {METADATA} or in a .txt beside it, or give a trigger phrase")));
         }
         (None, Some(trigger)) => trigger.to_owned(),
-        (Some(caption), Some(trigger)) if !caption.to_lowercase().contains(&trigger.to_lowercase()) => {
+        (Some(caption), Some(trigger)) if !holds(caption, trigger) => {
             format!("{}, {trigger}", caption.trim_end_matches([',', ' ']))
         }
         (Some(caption), _) => caption.to_owned(),
@@ -98,6 +98,15 @@ pub fn finished(file: &str, caption: Option<&str>, trigger: Option<&str>) -> Res
         return Err(refuse(format!("the caption of {file} has {characters} characters; at most {} are allowed", Limits::CAPTION_CHARS)));
     }
     Ok(caption)
+}
+
+/// Whether the trigger stands in the caption as words of its own: "ink" does not stand in "a pink house".
+fn holds(caption: &str, trigger: &str) -> bool {
+    let (caption, trigger) = (caption.to_lowercase(), trigger.to_lowercase());
+    caption.match_indices(&trigger).any(|(at, found)| {
+        let (before, after) = (&caption[..at], &caption[at + found.len()..]);
+        !before.ends_with(char::is_alphanumeric) && !after.starts_with(char::is_alphanumeric)
+    })
 }
 
 pub fn save(folder: &Path, items: &[Item]) -> Result<()> {

@@ -99,16 +99,18 @@ pub enum Weighting {
     Cosmap,
 }
 
+/// Tried with flux-mini on both sample sets, 200 steps: rank 16 on every layer at a rate of 1e-3 takes on frame, contour and palette,
+/// where attention alone takes on colour and texture; the cosine's slow end leaves cleaner lines than a constant rate.
 impl Default for Recipe {
     fn default() -> Self {
         Self {
             name: "custom".into(),
             rank: 16,
             alpha: 16.0,
-            targets: "attention".into(),
+            targets: "all-linear".into(),
             steps: 200,
-            learning_rate: 2e-3,
-            schedule: Schedule::Constant,
+            learning_rate: 1e-3,
+            schedule: Schedule::Cosine,
             warmup_steps: 0,
             batch_size: 1,
             accumulate: 1,

@@ -67,6 +67,7 @@ fn imagefolder_with_metadata() {
     let set = folder(&[("a.png", png(1)), ("sub/b.jpg", picture(2, ImageFormat::Jpeg)), ("metadata.jsonl", metadata.into())]);
     assert_eq!(captions(&open(&set, Some("ink")).unwrap()), [("a.png", "a lake, ink"), ("sub/b.jpg", "two boats, Ink")]);
     assert_eq!(captions(&open(&set, None).unwrap())[0], ("a.png", "a lake"));
+    assert_eq!(captions(&open(&set, Some("lak")).unwrap())[0], ("a.png", "a lake, lak"), "a trigger inside a word is no trigger");
 }
 
 #[test]
