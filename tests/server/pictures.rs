@@ -13,7 +13,7 @@ async fn a_picture_is_watched_while_it_is_drawn_and_kept_with_its_recipe() {
     assert!(matches!(&events[0], Event::Snapshot { run } if run.state.is_active()), "{:?}", events[0]);
     let Some(Event::Snapshot { run: last }) = events.last() else { panic!("{:?}", events.last()) };
     assert_eq!((last.state, last.pictures.len(), last.progress.done), (RunState::Done, 2, 6));
-    let previews: Vec<_> = events.iter().filter_map(|event| match event {
+    let previews = events.iter().filter_map(|event| match event {
         Event::Preview { index, data_url, step, .. } => Some((*index, *step, data_url.len())),
         _ => None,
     });
