@@ -6,7 +6,8 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 type Part = Pin<Box<dyn Future<Output = AnyView> + Send>>;
 
-/// `load` runs again when a resource that it awaits changes.
+/// `load` runs again when a resource that it awaits changes, and several times on the server: what it shows must not make resources of
+/// its own, whose numbers would then differ between server and browser.
 pub fn awaited<F>(load: impl Fn() -> F + Send + Sync + 'static) -> AnyView
 where
     F: Future<Output = AnyView> + Send + 'static,

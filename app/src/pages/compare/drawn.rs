@@ -15,8 +15,11 @@ use leptos_router::hooks::use_query_map;
 
 #[component]
 pub fn Drawn(id: ComparisonId) -> impl IntoView {
-    let comparison = Resource::new(move || id.clone(), get_comparison);
-    awaited(move || async move {
+    let comparison = {
+        let id = id.clone();
+        Resource::new(move || id.clone(), get_comparison)
+    };
+    let views = awaited(move || async move {
         match comparison.await {
             Ok(drawn) => view! { <Views drawn/> }.into_any(),
             Err(error) => view! {
@@ -26,7 +29,11 @@ pub fn Drawn(id: ComparisonId) -> impl IntoView {
             }
             .into_any(),
         }
-    })
+    });
+    view! {
+        {views}
+        <TallyLine id/>
+    }
 }
 
 #[component]
@@ -34,7 +41,7 @@ fn Views(drawn: Comparison) -> impl IntoView {
     let run = drawn.run.id.clone();
     let feed = Feed::of_run(RunView { run: drawn.run.clone(), pictures: Vec::new() });
     let again = CompareForm::again(&drawn).href();
-    let (adapter, prompt) = (drawn.request.adapter.clone(), drawn.request.prompt.clone());
+    let prompt = drawn.request.prompt.clone();
     let comparison = RwSignal::new(drawn);
     fetch_new_cells(feed, comparison);
     let active = Memo::new(move |_| feed.is_active());
@@ -53,7 +60,6 @@ fn Views(drawn: Comparison) -> impl IntoView {
         <ErrorNote message=Signal::derive(failed)/>
         <ViewTabs comparison/>
         <Shown comparison active/>
-        <TallyLine adapter/>
         <p>
             <a href=again>"Change this comparison"</a>
         </p>

@@ -1,19 +1,24 @@
 //! Votes so far for one adapter, with the interval of its win rate.
 
-use crate::api::{AdapterId, Tally};
-use crate::calls::comparisons::get_tally;
+use crate::api::{ApiResult, ComparisonId, Tally};
+use crate::calls::comparisons::{get_comparison, get_tally};
 use crate::components::awaited;
 use crate::format;
 use leptos::prelude::*;
 use leptos_router::hooks::use_query_map;
 
 #[component]
-pub fn TallyLine(adapter: AdapterId) -> impl IntoView {
+pub fn TallyLine(id: ComparisonId) -> impl IntoView {
     let query = use_query_map();
     // Every vote lands on an address of its own: then the tally has changed.
     let told = Memo::new(move |_| query.with(|query| (query.get("round"), query.get("chose"))));
-    let tally = Resource::new(move || (adapter.clone(), told.get()), |(adapter, _)| get_tally(adapter));
+    let tally = Resource::new(move || (id.clone(), told.get()), |(id, _)| tally_of(id));
     awaited(move || async move { tally.await.ok().filter(|tally| tally.wins + tally.losses + tally.ties > 0).map(shown).into_any() })
+}
+
+/// Of the adapter that the comparison is about.
+async fn tally_of(id: ComparisonId) -> ApiResult<Tally> {
+    get_tally(get_comparison(id).await?.request.adapter).await
 }
 
 fn shown(tally: Tally) -> impl IntoView {

@@ -1,7 +1,7 @@
 //! One style set: its pictures and captions, its trigger phrase, and the training form beside them.
 
 use super::caption::DatasetItem;
-use super::form::TrainFields;
+use super::form::{TrainFields, open};
 use super::sources::PictureDrop;
 use crate::api::{DatasetId, DatasetInfo};
 use crate::calls::datasets::{DeleteDataset, RemoveItem, SetTrigger, get_dataset};
@@ -10,54 +10,70 @@ use crate::format;
 use crate::forms::TrainForm;
 use leptos::prelude::*;
 
+/// Counts what was removed, renamed and added.
+pub type Changes = (usize, usize, u32);
+
+/// Two parts that load apart, so that a change among the pictures leaves what is typed into the form alone.
 #[component]
 pub fn DatasetDesk(id: DatasetId, typed: TrainForm) -> impl IntoView {
     let (remove, trigger) = (ServerAction::<RemoveItem>::new(), ServerAction::<SetTrigger>::new());
     let uploads = RwSignal::new(0u32);
-    let changes = move || (remove.version().get(), trigger.version().get(), uploads.get());
-    let dataset = Resource::new(move || (id.clone(), changes()), |(id, _)| get_dataset(id));
     let uploaded = Callback::new(move |_| uploads.update(|count| *count += 1));
-    awaited(move || {
-        let typed = typed.clone();
-        async move {
-            match dataset.await {
-                Ok(set) => view! { <Desk set remove trigger uploaded typed/> }.into_any(),
-                Err(error) => view! { <Missing message=error.message/> }.into_any(),
-            }
+    let changes = Memo::new(move |_| (remove.version().get(), trigger.version().get(), uploads.get()));
+    let dataset = {
+        let id = id.clone();
+        Resource::new(move || (id.clone(), changes.get()), |(id, _)| get_dataset(id))
+    };
+    let opened = Resource::new(|| (), move |()| open(id.clone(), typed.clone()));
+    let pictures = awaited(move || async move {
+        match dataset.await {
+            Ok(set) => view! { <Pictures set remove trigger uploaded/> }.into_any(),
+            Err(error) => view! { <Missing message=error.message/> }.into_any(),
         }
-    })
+    });
+    let form = awaited(move || async move {
+        // Why it cannot be opened stands where the pictures would be.
+        opened.await.ok().map(|opened| view! { <TrainFields opened changes/> }).into_any()
+    });
+    view! {
+        <div class="train-desk">
+            <section class="dataset" aria-label="Pictures">
+                {pictures}
+            </section>
+            <section class="panel" id="training" aria-label="Training">
+                {form}
+            </section>
+        </div>
+    }
+    .into_any()
 }
 
 #[component]
-fn Desk(
+fn Pictures(
     set: DatasetInfo,
     remove: ServerAction<RemoveItem>,
     trigger: ServerAction<SetTrigger>,
     uploaded: Callback<String>,
-    typed: TrainForm,
 ) -> impl IntoView {
     let id = set.id.0.clone();
     let items = set.items.iter().cloned().map(|item| view! { <DatasetItem dataset=set.id.clone() item remove/> }).collect_view();
     view! {
-        <div class="train-desk">
-            <section class="dataset" aria-labelledby="dataset-title">
-                <header class="stage-header">
-                    <h2 id="dataset-title">{set.name.clone()}</h2>
-                    <p class="hint">{format::count(set.items.len(), "picture")} ". Captions say what is to be seen; the style itself is learned."</p>
-                </header>
-                <a class="button only-phone" href="#training">"Go to the recipe"</a>
-                <TriggerField set=set.clone() trigger/>
-                <ErrorNote message=failure(remove)/>
-                <ul class="dataset-grid">{items}</ul>
-                <PictureDrop dataset=Some(id.clone()) on_done=uploaded/>
-                <div class="actions">
-                    <a class="button quiet" href="/train">"Choose other pictures"</a>
-                    <DeleteSet id/>
-                </div>
-            </section>
-            <section class="panel" id="training" aria-label="Training">
-                <TrainFields set typed/>
-            </section>
+        <header class="stage-header">
+            <h2>{set.name.clone()}</h2>
+            <p class="hint">{format::count(set.items.len(), "picture")} ". Captions say what is to be seen; the style itself is learned."</p>
+        </header>
+        <a class="button only-phone" href="#training">
+            "Go to the recipe"
+        </a>
+        <TriggerField set=set.clone() trigger/>
+        <ErrorNote message=failure(remove)/>
+        <ul class="dataset-grid">{items}</ul>
+        <PictureDrop dataset=Some(id.clone()) on_done=uploaded/>
+        <div class="actions">
+            <a class="button quiet" href="/train">
+                "Choose other pictures"
+            </a>
+            <DeleteSet id/>
         </div>
     }
     .into_any()

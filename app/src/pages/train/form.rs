@@ -1,31 +1,44 @@
 //! The training form: name, recipe, what is changed in it, and what it will take.
 
 use super::advanced::Advanced;
+use super::dataset::Changes;
 use super::prediction::PredictionNote;
 use super::recipes::RecipeCards;
-use crate::api::{DatasetInfo, RecipeInfo, limits::MAX_NAME_CHARS};
-use crate::calls::training::{StartTraining, list_recipes};
-use crate::components::{ErrorNote, PostForm, awaited, failure_or_address, post_to};
+use crate::api::{ApiResult, DatasetId, Prediction, RecipeInfo, limits::MAX_NAME_CHARS};
+use crate::calls::{
+    datasets::get_dataset,
+    training::{StartTraining, list_recipes, predict_training},
+};
+use crate::components::{ErrorNote, PostForm, failure_or_address, post_to};
 use crate::forms::TrainForm;
 use leptos::prelude::*;
+use serde::{Deserialize, Serialize};
 
-#[component]
-pub fn TrainFields(set: DatasetInfo, typed: TrainForm) -> impl IntoView {
-    let recipes = Resource::new(|| (), |()| list_recipes());
-    awaited(move || {
-        let (set, typed) = (set.clone(), typed.clone());
-        async move {
-            match recipes.await {
-                Ok(recipes) => view! { <Form set typed recipes/> }.into_any(),
-                Err(error) => view! { <ErrorNote message=Some(error.message)/> }.into_any(),
-            }
-        }
-    })
+/// What the form begins with.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Opened {
+    recipes: Vec<RecipeInfo>,
+    form: TrainForm,
+    prediction: ApiResult<Prediction>,
+}
+
+/// The form for a set: as typed where it was, with a name, a recipe and a prediction to begin with.
+pub async fn open(id: DatasetId, mut form: TrainForm) -> ApiResult<Opened> {
+    let (set, recipes) = (get_dataset(id).await?, list_recipes().await?);
+    form.dataset = set.id.0;
+    if form.name.is_empty() {
+        form.name = set.name.chars().take(MAX_NAME_CHARS).collect();
+    }
+    if !recipes.iter().any(|recipe| recipe.name == form.recipe) {
+        form.recipe = recipes.first().map(|recipe| recipe.name.clone()).unwrap_or_default();
+    }
+    let prediction = predict_training(form.clone()).await;
+    Ok(Opened { recipes, form, prediction })
 }
 
 #[component]
-fn Form(set: DatasetInfo, typed: TrainForm, recipes: Vec<RecipeInfo>) -> impl IntoView {
-    let typed = completed(typed, &set, &recipes);
+pub fn TrainFields(opened: Opened, changes: Memo<Changes>) -> impl IntoView {
+    let Opened { recipes, form: typed, prediction } = opened;
     let start = ServerAction::<StartTraining>::new();
     let pending = start.pending();
     // The form as it is now, for the prediction and the recipe's values in empty fields.
@@ -37,11 +50,10 @@ fn Form(set: DatasetInfo, typed: TrainForm, recipes: Vec<RecipeInfo>) -> impl In
             recipes.iter().find(|recipe| recipe.name == chosen).map(|recipe| recipe.settings.clone()).unwrap_or_default()
         })
     };
-    let empty = set.items.is_empty();
     view! {
         <PostForm to=post_to(start) id="train-form">
             <div class="form" on:input=move |_| read_soon(current)>
-            <input type="hidden" name="form[dataset]" value=set.id.0/>
+            <input type="hidden" name="form[dataset]" value=typed.dataset.clone()/>
             <div class="field">
                 <label for="adapter-name">"Name of the adapter"</label>
                 <input
@@ -56,10 +68,10 @@ fn Form(set: DatasetInfo, typed: TrainForm, recipes: Vec<RecipeInfo>) -> impl In
             </div>
             <RecipeCards recipes chosen=typed.recipe.clone()/>
             <Advanced typed settings/>
-            <PredictionNote current/>
+            <PredictionNote initial=prediction current changes/>
             <ErrorNote message=failure_or_address(start)/>
             <div class="form-actions">
-                <button type="submit" class="button primary" disabled=move || empty || pending.get()>
+                <button type="submit" class="button primary" disabled=move || pending.get()>
                     "Start training"
                 </button>
             </div>
@@ -67,18 +79,6 @@ fn Form(set: DatasetInfo, typed: TrainForm, recipes: Vec<RecipeInfo>) -> impl In
         </PostForm>
     }
     .into_any()
-}
-
-/// A name and a recipe to begin with.
-fn completed(mut typed: TrainForm, set: &DatasetInfo, recipes: &[RecipeInfo]) -> TrainForm {
-    typed.dataset = set.id.0.clone();
-    if typed.name.is_empty() {
-        typed.name = set.name.chars().take(MAX_NAME_CHARS).collect();
-    }
-    if !recipes.iter().any(|recipe| recipe.name == typed.recipe) {
-        typed.recipe = recipes.first().map(|recipe| recipe.name.clone()).unwrap_or_default();
-    }
-    typed
 }
 
 /// Waits for a pause in the typing: a prediction for every key would be noise.

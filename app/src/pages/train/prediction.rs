@@ -1,34 +1,44 @@
 //! What the training will take, before it is started.
 
-use crate::api::Prediction;
+use super::dataset::Changes;
+use crate::api::{ApiResult, Prediction};
 use crate::calls::training::predict_training;
-use crate::components::awaited;
 use crate::format;
 use crate::forms::TrainForm;
 use leptos::prelude::*;
 
+/// Asks again whenever the form or the pictures change.
 #[component]
-pub fn PredictionNote(current: RwSignal<TrainForm>) -> impl IntoView {
-    let prediction = Resource::new(move || current.get(), predict_training);
-    let words = awaited(move || async move {
-        match prediction.await {
-            Ok(prediction) => told(prediction).into_any(),
-            Err(error) => view! { <p class="warning">{error.message}</p> }.into_any(),
+pub fn PredictionNote(initial: ApiResult<Prediction>, current: RwSignal<TrainForm>, changes: Memo<Changes>) -> impl IntoView {
+    let prediction = RwSignal::new(initial);
+    Effect::new(move |before: Option<()>| {
+        let form = current.get();
+        changes.track();
+        if before.is_some() {
+            leptos::task::spawn_local(async move {
+                let answer = predict_training(form.clone()).await;
+                // An answer to what has changed since is dropped; the next one is on its way.
+                if current.try_with_untracked(|now| *now == form) == Some(true) {
+                    prediction.try_set(answer);
+                }
+            });
         }
     });
     view! {
         <div class="prediction" aria-live="polite">
-            {words}
+            {move || prediction.with(|prediction| match prediction {
+                Ok(prediction) => told(prediction),
+                Err(error) => view! { <p class="warning">{error.message.clone()}</p> }.into_any(),
+            })}
         </div>
     }
 }
 
-fn told(prediction: Prediction) -> impl IntoView {
-    let warnings = prediction.warnings.into_iter().map(|warning| view! { <p class="warning">{warning}</p> }).collect_view();
+fn told(prediction: &Prediction) -> AnyView {
+    let warnings = prediction.warnings.iter().map(|warning| view! { <p class="warning">{warning.clone()}</p> }).collect_view();
     view! {
-        <p>
-            "About " <strong>{format::duration(prediction.seconds)}</strong> " and " <strong>{format::mib(prediction.peak_mib)}</strong> " of memory."
-        </p>
+        <p>"About " <strong>{format::duration(prediction.seconds)}</strong> " and " <strong>{format::mib(prediction.peak_mib)}</strong> " of memory."</p>
         {warnings}
     }
+    .into_any()
 }
