@@ -23,7 +23,7 @@ pub struct Arguments {
     /// Strength of the adapter is alpha / rank
     #[arg(long, value_name = "A")]
     alpha: Option<f64>,
-    /// How far each step moves the weights: about 1e-4 for FLUX.1, 2e-3 for flux-mini
+    /// How far each step moves the weights: about 1e-4 for FLUX.1, 1e-3 for flux-mini
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
     /// Size that pictures are trained at, such as 256x256 or 192x288

@@ -18,7 +18,8 @@ fn pictures(folder: &Path) -> PathBuf {
 }
 
 fn train(data: &Path, out: &Path, own: &[&str]) -> Outcome {
-    let shared = ["--trigger", "dabbed", "--resolution", "64x64", "--rank", "2", "--set", "buckets=false"];
+    // A constant rate: a falling one depends on the number of steps, which a resume may change.
+    let shared = ["--trigger", "dabbed", "--resolution", "64x64", "--rank", "2", "--set", "buckets=false", "--set", "schedule=constant"];
     let paths = ["train", "--data", data.to_str().unwrap(), "--out", out.to_str().unwrap()];
     atelier(paths.iter().chain(&shared).chain(own))
 }
@@ -75,7 +76,20 @@ fn ctrl_c_writes_a_checkpoint_and_says_how_to_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let (data, out) = (pictures(folder.path()), folder.path().join("run"));
     let paths = ["train", "--data", data.to_str().unwrap(), "--out", out.to_str().unwrap(), "--trigger", "dabbed"];
-    let own = ["--resolution", "64x64", "--rank", "2", "--steps", "5000", "--set", "buckets=false", "--checkpoint-every", "2"];
+    let own = [
+        "--resolution",
+        "64x64",
+        "--rank",
+        "2",
+        "--steps",
+        "5000",
+        "--set",
+        "buckets=false",
+        "--set",
+        "schedule=constant",
+        "--checkpoint-every",
+        "2",
+    ];
     let child = command().args(paths).args(own).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     for _ in 0..600 {
         std::thread::sleep(Duration::from_millis(50));
