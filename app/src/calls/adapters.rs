@@ -4,20 +4,20 @@ use crate::api::{AdapterId, AdapterInfo, ApiError};
 use leptos::prelude::*;
 
 #[cfg(feature = "ssr")]
-use super::context::api;
+use super::context::{answered, api};
 
 /// Newest first.
 #[server(endpoint = "list_adapters")]
 pub async fn list_adapters() -> Result<Vec<AdapterInfo>, ApiError> {
-    api().adapters().await
+    answered(api().adapters().await)
 }
 
 #[server(endpoint = "rename_adapter")]
 pub async fn rename_adapter(id: AdapterId, name: String) -> Result<(), ApiError> {
-    api().rename_adapter(id, name.trim().to_owned()).await
+    answered(api().rename_adapter(id, name.trim().to_owned()).await)
 }
 
 #[server(endpoint = "delete_adapter")]
 pub async fn delete_adapter(id: AdapterId) -> Result<(), ApiError> {
-    api().delete_adapter(id).await
+    answered(api().delete_adapter(id).await)
 }

@@ -5,7 +5,7 @@ use crate::forms::CompareForm;
 use leptos::prelude::*;
 
 #[cfg(feature = "ssr")]
-use super::context::{api, go_to, or_back_to};
+use super::context::{answered, api, go_to, or_back_to};
 
 /// Lands on `/compare?comparison=ID`.
 #[server(endpoint = "start_comparison")]
@@ -23,13 +23,13 @@ pub async fn start_comparison(form: CompareForm) -> Result<ComparisonId, ApiErro
 
 #[server(endpoint = "get_comparison")]
 pub async fn get_comparison(id: ComparisonId) -> Result<Comparison, ApiError> {
-    api().comparison(id).await
+    answered(api().comparison(id).await)
 }
 
 /// Newest first.
 #[server(endpoint = "list_comparisons")]
 pub async fn list_comparisons() -> Result<Vec<Comparison>, ApiError> {
-    api().comparisons(12).await
+    answered(api().comparisons(12).await)
 }
 
 /// A vote in blind round `round` (counted from 1) for the `first` picture, the `second`, or `neither`. Which of them is the adapter's
@@ -37,14 +37,14 @@ pub async fn list_comparisons() -> Result<Vec<Comparison>, ApiError> {
 #[server(endpoint = "cast_vote")]
 pub async fn cast_vote(comparison: ComparisonId, round: usize, choice: String) -> Result<Tally, ApiError> {
     let api = api();
-    let drawn = api.comparison(comparison.clone()).await?;
-    let vote = crate::blind::vote(&drawn, round, &choice)?;
-    let tally = api.vote(vote).await?;
+    let drawn = answered(api.comparison(comparison.clone()).await)?;
+    let vote = answered(crate::blind::vote(&drawn, round, &choice))?;
+    let tally = answered(api.vote(vote).await)?;
     go_to(&format!("/compare?comparison={comparison}&view=blind&round={round}&chose={choice}"));
     Ok(tally)
 }
 
 #[server(endpoint = "get_tally")]
 pub async fn get_tally(adapter: AdapterId) -> Result<Tally, ApiError> {
-    api().tally(adapter).await
+    answered(api().tally(adapter).await)
 }

@@ -5,7 +5,7 @@ use crate::forms::GenerateForm;
 use leptos::prelude::*;
 
 #[cfg(feature = "ssr")]
-use super::context::{api, go_to, or_back_to};
+use super::context::{answered, api, go_to, or_back_to};
 
 /// Lands on `/?run=ID`, with the form in the address so that a reload keeps it.
 #[server(endpoint = "start_generation")]
@@ -23,17 +23,17 @@ pub async fn start_generation(form: GenerateForm) -> Result<RunId, ApiError> {
 
 #[server(endpoint = "list_pictures")]
 pub async fn list_pictures(filter: PictureFilter) -> Result<Vec<Picture>, ApiError> {
-    api().pictures(PictureFilter { limit: filter.limit.clamp(1, 100), ..filter }).await
+    answered(api().pictures(PictureFilter { limit: filter.limit.clamp(1, 100), ..filter }).await)
 }
 
 #[server(endpoint = "get_picture")]
 pub async fn get_picture(id: PictureId) -> Result<Picture, ApiError> {
-    api().picture(id).await
+    answered(api().picture(id).await)
 }
 
 #[server(endpoint = "delete_picture")]
 pub async fn delete_picture(id: PictureId) -> Result<(), ApiError> {
-    api().delete_picture(id).await?;
+    answered(api().delete_picture(id).await)?;
     go_to("/gallery");
     Ok(())
 }

@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "ssr")]
-use super::context::api;
+use super::context::{answered, api};
 
 /// A run with its finished pictures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct RunView {
 #[server(endpoint = "get_run")]
 pub async fn get_run(id: RunId) -> Result<RunView, ApiError> {
     let api = api();
-    let run = api.run(id).await?;
+    let run = answered(api.run(id).await)?;
     let mut pictures = Vec::with_capacity(run.pictures.len());
     for id in &run.pictures {
         match api.picture(id.clone()).await {
@@ -33,15 +33,15 @@ pub async fn get_run(id: RunId) -> Result<RunView, ApiError> {
 /// Newest first.
 #[server(endpoint = "list_runs")]
 pub async fn list_runs(active: bool, limit: usize) -> Result<Vec<Run>, ApiError> {
-    api().runs(active, limit.min(100)).await
+    answered(api().runs(active, limit.min(100)).await)
 }
 
 #[server(endpoint = "stop_run")]
 pub async fn stop_run(id: RunId) -> Result<(), ApiError> {
-    api().stop(id).await
+    answered(api().stop(id).await)
 }
 
 #[server(endpoint = "resume_run")]
 pub async fn resume_run(id: RunId) -> Result<(), ApiError> {
-    api().resume(id).await
+    answered(api().resume(id).await)
 }

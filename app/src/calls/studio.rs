@@ -4,9 +4,9 @@ use crate::api::{ApiError, Studio};
 use leptos::prelude::*;
 
 #[cfg(feature = "ssr")]
-use super::context::api;
+use super::context::{answered, api};
 
 #[server(endpoint = "get_studio")]
 pub async fn get_studio() -> Result<Studio, ApiError> {
-    api().studio().await
+    answered(api().studio().await)
 }

@@ -5,16 +5,17 @@ use crate::forms::TrainForm;
 use leptos::prelude::*;
 
 #[cfg(feature = "ssr")]
-use super::context::{api, go_to, or_back_to};
+use super::context::{answered, api, go_to, or_back_to};
 
 #[server(endpoint = "list_recipes")]
 pub async fn list_recipes() -> Result<Vec<RecipeInfo>, ApiError> {
-    api().recipes().await
+    answered(api().recipes().await)
 }
 
 #[server(endpoint = "predict_training")]
 pub async fn predict_training(form: TrainForm) -> Result<Prediction, ApiError> {
-    api().predict(form.request()?).await
+    let request = answered(form.request())?;
+    answered(api().predict(request).await)
 }
 
 /// Lands on `/train/RUN`.
@@ -29,5 +30,5 @@ pub async fn start_training(form: TrainForm) -> Result<RunId, ApiError> {
 
 #[server(endpoint = "get_training")]
 pub async fn get_training(run: RunId) -> Result<TrainingDetail, ApiError> {
-    api().training(run).await
+    answered(api().training(run).await)
 }

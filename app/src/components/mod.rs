@@ -2,6 +2,7 @@
 
 mod active_runs;
 mod adapter_picker;
+mod anew;
 mod awaited;
 mod before_after;
 mod confirm;
@@ -28,6 +29,7 @@ mod when;
 
 pub use active_runs::{ActiveRuns, href as run_href};
 pub use adapter_picker::AdapterPicker;
+pub use anew::anew;
 pub use awaited::awaited;
 pub use before_after::BeforeAfter;
 pub use confirm::Confirm;

@@ -10,5 +10,5 @@ mod train;
 pub use compare::CompareForm;
 pub use drawing::{CUSTOM, Drawing};
 pub use generate::{AdapterChoice, GenerateForm};
-pub use query::{read_query, write_query};
+pub use query::{read_query, write_pairs, write_query};
 pub use train::TrainForm;

@@ -54,6 +54,13 @@ fn Cards(adapters: Vec<AdapterInfo>, rename: ServerAction<RenameAdapter>, delete
         }
         .into_any();
     }
-    let cards = adapters.into_iter().map(|adapter| view! { <AdapterCard adapter rename delete/> });
-    view! { <ul class="adapter-grid">{cards.collect_view()}</ul> }.into_any()
+    view! {
+        <ul class="adapter-grid">
+            // By name, so that a card that was opened to delete its adapter does not stay open for the next one.
+            <For each=move || adapters.clone() key=|adapter| (adapter.id.clone(), adapter.name.clone()) let:adapter>
+                <AdapterCard adapter rename delete/>
+            </For>
+        </ul>
+    }
+    .into_any()
 }

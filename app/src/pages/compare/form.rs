@@ -2,7 +2,7 @@
 
 use crate::api::{AdapterInfo, Studio};
 use crate::calls::comparisons::StartComparison;
-use crate::components::{DrawingFields, ErrorNote, PostForm, PromptField, failure_or_address, post_to};
+use crate::components::{DrawingFields, ErrorNote, PostForm, PromptField, anew, failure_or_address, post_to};
 use crate::forms::CompareForm;
 use leptos::prelude::*;
 
@@ -29,15 +29,16 @@ pub fn CompareFields(
         .into_any();
     }
     let pending = start.pending();
-    let fields = move || {
-        let form = Some(filling.get()).filter(|form| *form != CompareForm::default()).unwrap_or_else(|| original.clone());
+    let form = move || Some(filling.get()).filter(|form| *form != CompareForm::default()).unwrap_or_else(|| original.clone());
+    let fields = anew(form, move |form| {
         view! {
-            <AdapterField adapters=adapters.clone() chosen=form.adapter.clone()/>
-            <PromptField initial=form.prompt.clone() placeholder="a quiet harbour at sunrise"/>
-            <StrengthField chosen=form.scales.clone()/>
+            <AdapterField adapters=adapters.clone() chosen=form.adapter/>
+            <PromptField initial=form.prompt placeholder="a quiet harbour at sunrise"/>
+            <StrengthField chosen=form.scales/>
             <DrawingFields initial=form.drawing studio=studio.clone() counted="Seeds" last_seed=Signal::stored(None)/>
         }
-    };
+        .into_any()
+    });
     view! {
         <PostForm to=post_to(start) id="compare-form" class="form">
             {fields}

@@ -2,24 +2,25 @@
 
 use super::Desk;
 use crate::api::{AdapterInfo, Studio};
-use crate::components::{AdapterPicker, DrawingFields, ErrorNote, PostForm, PromptField, failure_or_address, post_to};
+use crate::components::{AdapterPicker, DrawingFields, ErrorNote, PostForm, PromptField, anew, failure_or_address, post_to};
 use leptos::prelude::*;
 
 #[component]
 pub fn GenerateFields(studio: Studio, adapters: Vec<AdapterInfo>) -> impl IntoView {
     let desk = expect_context::<Desk>();
     let pending = desk.start.pending();
-    let fields = {
-        let studio = studio.clone();
-        move || {
-            let form = desk.filling.get();
+    let line = format!("{} on {}", studio.model, studio.device);
+    let fields = anew(
+        move || desk.filling.get(),
+        move |form| {
             view! {
                 <PromptField initial=form.prompt placeholder="a lighthouse above a stormy sea at dusk"/>
                 <AdapterPicker adapters=adapters.clone() chosen=form.adapters/>
                 <DrawingFields initial=form.drawing studio=studio.clone() counted="Pictures" last_seed=desk.last_seed/>
             }
-        }
-    };
+            .into_any()
+        },
+    );
     view! {
         <PostForm to=post_to(desk.start) id="generate-form" class="form">
             {fields}
@@ -30,7 +31,7 @@ pub fn GenerateFields(studio: Studio, adapters: Vec<AdapterInfo>) -> impl IntoVi
                 </button>
             </div>
         </PostForm>
-        <p class="hint studio-line">{format!("{} on {}", studio.model, studio.device)}</p>
+        <p class="hint studio-line">{line}</p>
     }
     .into_any()
 }

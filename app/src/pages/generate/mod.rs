@@ -60,11 +60,13 @@ pub fn GeneratePage() -> impl IntoView {
     .into_any()
 }
 
-/// A link with a recipe fills the form; the page's own landing after a start (which names the run) leaves what is being typed alone.
+/// A link with a recipe fills the form; the landing after a start of one's own leaves alone what is being typed meanwhile.
 fn refill_from_links(desk: Desk, run: Memo<Option<RunId>>, typed: Memo<GenerateForm>) {
     Effect::new(move |before: Option<()>| {
         let (run, typed) = (run.get(), typed.get());
-        if before.is_some() && run.is_none() && typed != GenerateForm::default() {
+        let started = desk.start.value().with_untracked(|value| value.as_ref().and_then(|value| value.as_ref().ok().cloned()));
+        let own = run.is_some() && run == started;
+        if before.is_some() && !own && typed != GenerateForm::default() {
             desk.filling.set(typed);
         }
     });

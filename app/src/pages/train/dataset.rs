@@ -56,7 +56,7 @@ fn Pictures(
     uploaded: Callback<String>,
 ) -> impl IntoView {
     let id = set.id.0.clone();
-    let items = set.items.iter().cloned().map(|item| view! { <DatasetItem dataset=set.id.clone() item remove/> }).collect_view();
+    let (dataset, items) = (set.id.clone(), set.items.clone());
     view! {
         <header class="stage-header">
             <h2>{set.name.clone()}</h2>
@@ -67,7 +67,12 @@ fn Pictures(
         </a>
         <TriggerField set=set.clone() trigger/>
         <ErrorNote message=failure(remove)/>
-        <ul class="dataset-grid">{items}</ul>
+        <ul class="dataset-grid">
+            // By caption too: a new one has to show in a field that was typed into.
+            <For each=move || items.clone() key=|item| (item.id.clone(), item.caption.clone()) let:item>
+                <DatasetItem dataset=dataset.clone() item remove/>
+            </For>
+        </ul>
         <PictureDrop dataset=Some(id.clone()) on_done=uploaded/>
         <div class="actions">
             <a class="button quiet" href="/train">
