@@ -3,7 +3,6 @@
 use crate::api::{AdapterInfo, PictureFilter};
 use crate::components::{Icon, icon};
 use leptos::prelude::*;
-use leptos_router::components::Form;
 
 #[component]
 pub fn Search(adapters: Vec<AdapterInfo>, filter: Memo<PictureFilter>) -> impl IntoView {
@@ -14,7 +13,7 @@ pub fn Search(adapters: Vec<AdapterInfo>, filter: Memo<PictureFilter>) -> impl I
         view! { <option value=adapter.id.0 selected=selected>{adapter.name}</option> }
     });
     view! {
-        <Form method="GET" action="/gallery" attr:class="search" attr:role="search">
+        <form method="get" action="/gallery" class="search" role="search">
             <label class="visually-hidden" for="search">"Words in the prompt"</label>
             <input type="search" id="search" name="search" value=given.search.unwrap_or_default() placeholder="Words in the prompt"/>
             <label class="visually-hidden" for="by-adapter">"Adapter"</label>
@@ -26,6 +25,6 @@ pub fn Search(adapters: Vec<AdapterInfo>, filter: Memo<PictureFilter>) -> impl I
                 <Icon path=icon::LOUPE/>
                 "Search"
             </button>
-        </Form>
+        </form>
     }
 }
