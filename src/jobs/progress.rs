@@ -55,9 +55,9 @@ impl Reporter {
         self.hub.send(&self.claim.run, Event::Snapshot { run: self.run.clone() });
     }
 
-    /// Where things stand now.
-    pub fn last(&self) -> &Progress {
-        &self.run.progress
+    /// Writes down where things stand: rows lag behind snapshots.
+    pub async fn settle(&self) -> Result<()> {
+        self.store.save_progress(&self.claim, &self.run.progress).await
     }
 }
 

@@ -41,6 +41,8 @@ impl Worker {
             RunKind::Generate | RunKind::Compare => draw::run(self, &claimed, &mut reporter).await,
             RunKind::Train => training::run(self, &claimed, &mut reporter).await,
         };
+        // Where it cannot be written, the end that follows says why, or tries again.
+        reporter.settle().await.ok();
         self.end(&claimed, end).await;
         Ok(())
     }
@@ -97,13 +99,36 @@ impl Worker {
     }
 }
 
-/// What a person is told. A full disk hides under several layers.
+/// What a person is told.
 fn sentence(error: &anyhow::Error) -> String {
-    let full = |cause: &(dyn std::error::Error + 'static)| {
-        matches!(cause.downcast_ref(), Some(store::Error::DiskFull)) || cause.downcast_ref().is_some_and(store::error::is_full)
-    };
-    if error.chain().any(full) {
+    if is_disk_full(error) {
         return "The disk is full. What was finished before is kept: free some space, then resume or try again.".into();
     }
     format!("{error:#}")
+}
+
+/// Under several layers; some of them, such as Parquet's, keep only the words.
+fn is_disk_full(error: &anyhow::Error) -> bool {
+    const ENOSPC: &str = "(os error 28)";
+    let full = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(store::Error::DiskFull)) || cause.downcast_ref().is_some_and(store::error::is_full)
+    };
+    error.chain().any(full) || error.to_string().contains(ENOSPC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_full_disk_is_told_however_deep_it_lies() {
+        let io = || std::io::Error::from_raw_os_error(28);
+        let train = train::Error::Io(io());
+        let parquet = anyhow!("the cache cannot be used (External: {})", io());
+        for error in [anyhow!(io()).context("a.png"), train.into(), store::Error::from(io()).into(), parquet] {
+            assert!(sentence(&error).starts_with("The disk is full."), "{error:#}");
+        }
+        assert_eq!(sentence(&anyhow!("rank 0").context("recipe")), "recipe: rank 0");
+    }
 }
