@@ -8,7 +8,7 @@ use leptos::prelude::*;
 pub fn PictureCard(picture: Picture, href: String) -> impl IntoView {
     view! {
         <a class="picture-card" href=href attr:data-id=picture.id.0.clone()>
-            <img src=picture.thumb_url() width=picture.width height=picture.height alt=picture.prompt.clone() loading="lazy" decoding="async"/>
+            <img src=picture.thumb_url() width=picture.width height=picture.height alt="" loading="lazy" decoding="async"/>
             <span class="picture-card-words">{picture.prompt.clone()}</span>
         </a>
     }

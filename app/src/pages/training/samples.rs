@@ -27,7 +27,7 @@ fn shown(sample: Sample) -> impl IntoView {
     view! {
         <li>
             <figure class="sample">
-                <img class="frame" src=sample.url alt=sample.prompt.clone() loading="lazy"/>
+                <img class="frame" src=sample.url alt="" loading="lazy"/>
                 <figcaption>{sample.prompt.clone()}</figcaption>
             </figure>
         </li>
