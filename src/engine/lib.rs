@@ -4,6 +4,7 @@
 
 pub mod adapter;
 pub mod checkpoint;
+mod cores;
 pub mod error;
 pub mod latents;
 pub mod linear;

@@ -53,10 +53,11 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Error::Fault(error.to_string())))
 }
 
-/// The crates below speak in clauses; a page wants a sentence.
+/// The crates below speak in clauses; a page wants a sentence. One that begins with a file's name keeps the name as it is.
 fn sentence(clause: &str) -> String {
+    let names_a_file = clause.split_whitespace().next().is_some_and(|word| word.trim_end_matches([',', ':']).contains('.'));
     let mut letters = clause.trim().chars();
-    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-    let text = first + letters.as_str();
+    let first = letters.next().map(|letter| if names_a_file { letter.into() } else { letter.to_uppercase().to_string() });
+    let text = first.unwrap_or_default() + letters.as_str();
     if text.ends_with(['.', '!', '?', ')']) { text } else { text + "." }
 }

@@ -11,7 +11,7 @@ use std::{
     sync::Mutex,
     time::{Duration, Instant},
 };
-use thirtyfour::{By, WebDriver, WebElement, prelude::ElementQueryable};
+use thirtyfour::{By, Key, WebDriver, WebElement, prelude::ElementQueryable};
 
 /// Time for what the page does by itself.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -50,9 +50,12 @@ impl Page {
         self.alive().await
     }
 
-    /// The page's scripts have taken over.
+    /// The page's scripts have taken over, and have nothing to complain of.
     pub async fn alive(&self) -> Result<()> {
-        self.find("body[data-ready]", SOON).await.map(drop).context("the page does not come alive")
+        self.find("body[data-ready]", SOON).await.context("the page does not come alive")?;
+        let errors = self.console_errors().await;
+        ensure!(errors.is_empty(), "the page breaks while it comes alive: {}", errors.join("\n"));
+        Ok(())
     }
 
     pub async fn path(&self) -> Result<String> {
@@ -133,8 +136,8 @@ impl Page {
     /// Types into a field, in the place of what it held.
     pub async fn fill(&self, css: &str, text: &str) -> Result<()> {
         let field = self.see(css).await?;
-        field.clear().await.with_context(|| format!("{css} cannot be filled"))?;
-        Ok(field.send_keys(text).await?)
+        // As a person would: clearing it first would be a change of its own, to nothing.
+        Ok(field.send_keys(Key::Control + "a" + Key::Null + text).await?)
     }
 
     /// Moves a slider to a value.

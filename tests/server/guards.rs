@@ -38,7 +38,8 @@ async fn pages_are_rendered_and_what_is_not_there_is_a_page_too() {
         assert!(answer.headers["content-security-policy"].to_str().unwrap().contains("object-src 'none'"));
         assert_eq!(answer.headers["x-content-type-options"], "nosniff");
     }
-    for page in ["/nowhere", "/style-sets/../../Cargo.toml", "/api/nowhere"] {
+    for page in ["/nowhere", "/train/nobody", "/compare?comparison=nobody", "/?run=nobody", "/style-sets/../../Cargo.toml", "/api/nowhere"]
+    {
         assert_eq!(studio.get(page).await.status, 404, "{page}");
     }
     let health: serde_json::Value = studio.get("/health").await.ok().json();

@@ -19,14 +19,20 @@ pub fn go_to(path: &str) {
 /// Gives a refusal its own HTTP status when it is the answer to a request; a page that is being rendered says it in words, and a plain
 /// form is sent back to where it came from.
 pub fn answered<T>(result: ApiResult<T>) -> ApiResult<T> {
-    if let (Err(error), Some(response)) = (&result, use_context::<leptos_axum::ResponseOptions>())
+    if let Err(error) = &result
         && is_call()
         && !is_plain_form()
-        && let Ok(status) = StatusCode::from_u16(error.status)
     {
-        response.set_status(status);
+        answer_with(error.status);
     }
     result
+}
+
+/// Gives the answer that is being made this HTTP status.
+pub fn answer_with(status: u16) {
+    if let (Some(response), Ok(status)) = (use_context::<leptos_axum::ResponseOptions>(), StatusCode::from_u16(status)) {
+        response.set_status(status);
+    }
 }
 
 /// A plain form that was refused goes back to its page, with what was typed and the reason in the address; a page that is alive

@@ -10,4 +10,4 @@ pub mod studio;
 pub mod training;
 
 #[cfg(feature = "ssr")]
-mod context;
+pub(crate) mod context;

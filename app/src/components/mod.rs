@@ -35,7 +35,7 @@ pub use before_after::BeforeAfter;
 pub use confirm::Confirm;
 pub use drawing_fields::DrawingFields;
 pub use drop_zone::DropZone;
-pub use empty::Empty;
+pub use empty::{Empty, Missing};
 pub use error_note::{ErrorNote, failure, failure_or_address, use_address_error};
 pub use icon::Icon;
 pub use loss_curve::LossCurve;

@@ -1,11 +1,12 @@
 //! Convolution as products, a band of rows at a time. For inference: it has no gradient.
 
 #[cfg(target_arch = "x86_64")]
-use super::{amx, conv_tiles};
+use super::{amx, conv_lines, conv_tiles};
 use super::{
     linear::is_bf16,
     matrix::{Matrix, MatrixMut, Write, product_rows},
     storage::{self, output},
+    unit::Unit,
 };
 use crate::Result;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
@@ -27,6 +28,9 @@ struct Held {
 enum Form {
     #[cfg(target_arch = "x86_64")]
     Tiles(amx::Right),
+    /// [out, in·k·k], for lines of pixels.
+    #[cfg(target_arch = "x86_64")]
+    Lines(Vec<f32>),
     /// [out, in·k·k]
     Rows(Vec<f32>),
     /// Weight and bias in f32, on a device that has its own convolution.
@@ -36,24 +40,28 @@ enum Form {
 impl ConvWeight {
     /// weight: [out, in, k, k]; bias: [out].
     pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
-        Self::with_tiles(weight, bias, true)
+        Self::for_unit(Unit::best(), weight, bias)
     }
 
-    fn with_tiles(weight: &Tensor, bias: &Tensor, tiles: bool) -> Result<Self> {
+    fn for_unit(unit: Unit, weight: &Tensor, bias: &Tensor) -> Result<Self> {
         let (outputs, inputs, kernel, _) = weight.dims4()?;
         let (weight, bias) = (weight.to_dtype(DType::F32)?.contiguous()?, bias.to_dtype(DType::F32)?.contiguous()?);
-        let form = if weight.device().is_cpu() { Self::packed(&weight, tiles)? } else { Form::Tensor(weight, bias.clone()) };
+        let form = if weight.device().is_cpu() { Self::packed(unit, &weight)? } else { Form::Tensor(weight, bias.clone()) };
         Ok(Self(Arc::new(Held { outputs, inputs, kernel, bias: bias.flatten_all()?.to_vec1()?, form })))
     }
 
-    fn packed(weight: &Tensor, tiles: bool) -> Result<Form> {
-        #[cfg(target_arch = "x86_64")]
-        if tiles && amx::available() {
-            let (outputs, inputs, kernel, _) = weight.dims4()?;
-            let right = storage::with_slice(weight, |data| conv_tiles::pack(data, outputs, inputs, kernel, is_bf16(data)))?;
-            return Ok(Form::Tiles(right));
+    fn packed(unit: Unit, weight: &Tensor) -> Result<Form> {
+        match unit {
+            #[cfg(target_arch = "x86_64")]
+            Unit::Amx => {
+                let (outputs, inputs, kernel, _) = weight.dims4()?;
+                let pack = |data: &[f32]| conv_tiles::pack(data, outputs, inputs, kernel, is_bf16(data));
+                Ok(Form::Tiles(storage::with_slice(weight, pack)?))
+            }
+            #[cfg(target_arch = "x86_64")]
+            Unit::Avx512 => Ok(Form::Lines(weight.flatten_all()?.to_vec1()?)),
+            Unit::Portable => Ok(Form::Rows(weight.flatten_all()?.to_vec1()?)),
         }
-        Ok(Form::Rows(weight.flatten_all()?.to_vec1()?))
     }
 }
 
@@ -114,6 +122,10 @@ impl Conv2d {
         bands.into_par_iter().for_each(|(_, start, band)| match &self.weight.form {
             #[cfg(target_arch = "x86_64")]
             Form::Tiles(right) => conv_tiles::band(x, geometry, right, &self.weight.bias, start / columns, band),
+            #[cfg(target_arch = "x86_64")]
+            Form::Lines(weight) if geometry.stride == 1 => conv_lines::band(x, geometry, weight, &self.weight.bias, start / columns, band),
+            #[cfg(target_arch = "x86_64")]
+            Form::Lines(weight) => rows(x, geometry, weight, &self.weight.bias, start / columns, band),
             Form::Rows(weight) => rows(x, geometry, weight, &self.weight.bias, start / columns, band),
             Form::Tensor(..) => unreachable!("the caller uses the device's own convolution"),
         });
@@ -134,7 +146,7 @@ impl Geometry {
     }
 }
 
-/// Output rows `first..` without tiles: every tap of every channel is a row of the right operand.
+/// Output rows `first..` on any CPU: every tap of every channel is a row of the right operand.
 fn rows(x: &[f32], geometry: Geometry, weight: &[f32], bias: &[f32], first: usize, mut out: MatrixMut) {
     let Geometry { inputs, kernel, size: (h, w), out_size: (_, columns), .. } = geometry;
     let (pixels, inner) = (out.columns(), inputs * kernel * kernel);
@@ -160,7 +172,7 @@ mod tests {
     use crate::ops::{plain, testing::*};
 
     #[test]
-    fn agrees_with_plain_with_and_without_tiles() {
+    fn agrees_with_plain_on_every_unit() {
         let cases = [
             ((1, 3, 9, 7), 32, 3, 1, (1, 1)),
             ((2, 16, 32, 32), 48, 3, 1, (1, 1)),
@@ -174,10 +186,10 @@ mod tests {
             let (x, weight, bias) = (tensor(seed, shape), tensor(seed + 1, (outputs, shape.1, kernel, kernel)), tensor(seed + 2, outputs));
             for weight in [weight.clone(), weight.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap()] {
                 let expected = plain::conv2d(&x, &weight, &bias, stride, padding).unwrap();
-                for tiles in [true, false] {
-                    let packed = ConvWeight::with_tiles(&weight, &bias, tiles).unwrap();
+                for unit in Unit::all() {
+                    let packed = ConvWeight::for_unit(unit, &weight, &bias).unwrap();
                     let ours = conv2d(&x, &packed, stride, padding).unwrap();
-                    assert_close(&format!("conv2d {shape:?} → {outputs}, tiles {tiles}"), &ours, &expected, 1e-5);
+                    assert_close(&format!("conv2d {shape:?} → {outputs}, {unit:?}"), &ours, &expected, 1e-5);
                 }
             }
         }

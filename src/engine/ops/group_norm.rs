@@ -54,8 +54,12 @@ impl CustomOp3 for GroupNorm {
 
 /// Mean of f(x), summed in f64 over short runs in f32.
 #[inline(always)]
-fn mean(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    (x.chunks(1 << 12).map(|run| sum(run, &f) as f64).sum::<f64>() / x.len() as f64) as f32
+fn mean(x: &[f32], f: impl Fn(f32) -> f32 + Copy) -> f32 {
+    let mut total = 0.0;
+    for run in x.chunks(1 << 12) {
+        total += sum(run, f) as f64;
+    }
+    (total / x.len() as f64) as f32
 }
 
 vectorised! {

@@ -1,7 +1,9 @@
-//! Products of f32 matrices on the CPU: AMX tiles where there are any, else the `gemm` crate.
+//! Products of f32 matrices on the CPU: AMX tiles where there are any, else AVX-512 registers, else the `gemm` crate.
 
+use super::storage::output;
+use super::unit::Unit;
 #[cfg(target_arch = "x86_64")]
-use super::amx;
+use super::{amx, avx512};
 use rayon::prelude::*;
 use std::marker::PhantomData;
 
@@ -41,6 +43,20 @@ impl<'a> Matrix<'a> {
     #[inline(always)]
     pub fn from(&self, row: usize, column: usize) -> &'a [f32] {
         self.data.get(row * self.row_stride + column * self.column_stride..).unwrap_or_default()
+    }
+
+    /// Its values by rows.
+    fn to_rows(self) -> Vec<f32> {
+        output(self.rows * self.columns, |out| {
+            for (row, values) in out.chunks_exact_mut(self.columns.max(1)).enumerate() {
+                let source = self.from(row, 0);
+                if self.column_stride == 1 {
+                    values.copy_from_slice(&source[..self.columns]);
+                } else {
+                    values.iter_mut().zip(source.iter().step_by(self.column_stride)).for_each(|(to, &from)| *to = from);
+                }
+            }
+        })
     }
 }
 
@@ -127,6 +143,8 @@ pub struct Right {
 enum Layout {
     #[cfg(target_arch = "x86_64")]
     Tiles(amx::Right),
+    #[cfg(target_arch = "x86_64")]
+    Panels(avx512::Right),
     /// [rows, columns], contiguous
     Rows(Vec<f32>),
 }
@@ -138,24 +156,29 @@ impl Right {
 
     /// `exact`: every value is a bf16 value.
     pub fn pack_as(matrix: Matrix, exact: bool) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if amx::available() {
-            return Self { rows: matrix.rows, layout: Layout::Tiles(amx::Right::pack(matrix, exact)) };
-        }
-        Self::pack_rows(matrix)
+        Self::pack_for(Unit::best(), matrix, exact)
     }
 
-    fn pack_rows(matrix: Matrix) -> Self {
-        let row = |row| (0..matrix.columns).map(move |column| matrix.from(row, column)[0]);
-        Self { rows: matrix.rows, layout: Layout::Rows((0..matrix.rows).flat_map(row).collect()) }
+    fn pack_for(unit: Unit, matrix: Matrix, exact: bool) -> Self {
+        let layout = match unit {
+            #[cfg(target_arch = "x86_64")]
+            Unit::Amx => Layout::Tiles(amx::Right::pack(matrix, exact)),
+            #[cfg(target_arch = "x86_64")]
+            Unit::Avx512 => Layout::Panels(avx512::Right::pack(matrix)),
+            Unit::Portable => Layout::Rows(matrix.to_rows()),
+        };
+        Self { rows: matrix.rows, layout }
     }
 
     /// The transpose, packed too.
     pub fn transposed(&self) -> Self {
+        let turned = |unit: Unit, data: &[f32], exact: bool| Self::pack_for(unit, Matrix::new(data, self.rows, self.columns()).t(), exact);
         match &self.layout {
             #[cfg(target_arch = "x86_64")]
-            Layout::Tiles(tiles) => Self::pack_as(Matrix::new(&tiles.unpack(self.rows), self.rows, tiles.columns()).t(), tiles.is_exact()),
-            Layout::Rows(data) => Self::pack_rows(Matrix::new(data, self.rows, self.columns()).t()),
+            Layout::Tiles(tiles) => turned(Unit::Amx, &tiles.unpack(self.rows), tiles.is_exact()),
+            #[cfg(target_arch = "x86_64")]
+            Layout::Panels(panels) => turned(Unit::Avx512, &panels.unpack(), false),
+            Layout::Rows(data) => turned(Unit::Portable, data, false),
         }
     }
 
@@ -167,15 +190,9 @@ impl Right {
         match &self.layout {
             #[cfg(target_arch = "x86_64")]
             Layout::Tiles(tiles) => tiles.columns(),
+            #[cfg(target_arch = "x86_64")]
+            Layout::Panels(panels) => panels.columns(),
             Layout::Rows(data) => data.len() / self.rows.max(1),
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    pub fn tiles(&self) -> Option<&amx::Right> {
-        match &self.layout {
-            Layout::Tiles(tiles) => Some(tiles),
-            Layout::Rows(_) => None,
         }
     }
 }
@@ -187,6 +204,12 @@ pub enum Write<'a> {
     Add,
     /// Each row starts from these values: a bias.
     From(&'a [f32]),
+}
+
+impl Write<'_> {
+    fn adds(&self) -> bool {
+        !matches!(self, Self::Replace)
+    }
 }
 
 /// out = left · right[.., column..], or added to it, on this thread. `column` is a multiple of 32.
@@ -203,15 +226,17 @@ pub fn product_block(left: Matrix, right: &Right, column: usize, mut out: Matrix
     }
     match &right.layout {
         #[cfg(target_arch = "x86_64")]
-        Layout::Tiles(tiles) => amx::product(left, tiles, column, out, !matches!(write, Write::Replace)),
+        Layout::Tiles(tiles) => amx::product(left, tiles, column, out, write.adds()),
+        #[cfg(target_arch = "x86_64")]
+        Layout::Panels(panels) => avx512::product(left, panels, column, out, write.adds()),
         Layout::Rows(data) => product_rows(left, &Matrix::strided(&data[column..], right.rows, out.columns, right.columns()), out, write),
     }
 }
 
-/// The same without tiles, whatever the CPU has.
+/// The same with a right operand that is not packed, whatever the CPU has.
 pub fn product_rows(left: Matrix, right: &Matrix, out: MatrixMut, write: Write) {
     assert!(left.columns == right.rows && left.rows == out.rows && out.columns <= right.columns);
-    let accumulate = !matches!(write, Write::Replace);
+    let accumulate = write.adds();
     // SAFETY: `Matrix` and `MatrixMut` hold rows and columns inside their memory, and the shapes have been compared.
     unsafe {
         gemm::gemm(
@@ -292,7 +317,8 @@ mod tests {
             let sum: Vec<f32> = expected.iter().zip(&start).map(|(x, y)| x + y).collect();
             for left in [Matrix::new(&a, m, k), Matrix::new(&a_turned, k, m).t()] {
                 for right in [Matrix::new(&b, k, n), Matrix::new(&b_turned, n, k).t()] {
-                    for packed in [Right::pack(right), Right::pack_rows(right), Right::pack(right.t()).transposed()] {
+                    let packed = |unit| [Right::pack_for(unit, right, false), Right::pack_for(unit, right.t(), false).transposed()];
+                    for packed in Unit::all().into_iter().flat_map(packed) {
                         let mut out = vec![f32::NAN; m * n];
                         product(left, &packed, MatrixMut::new(&mut out, m, n), Write::Replace);
                         assert!(relative_error(&out, &expected) < 1e-5, "{shape:?}: {}", relative_error(&out, &expected));

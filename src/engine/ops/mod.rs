@@ -3,7 +3,11 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 pub mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 pub mod conv;
+#[cfg(target_arch = "x86_64")]
+mod conv_lines;
 #[cfg(target_arch = "x86_64")]
 mod conv_tiles;
 pub mod elementwise;
@@ -19,6 +23,7 @@ mod simd;
 mod storage;
 #[cfg(test)]
 mod testing;
+mod unit;
 pub mod upsample;
 
 pub use attention::{attention, attention_with_bias};

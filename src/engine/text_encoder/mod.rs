@@ -9,7 +9,7 @@ mod tokenizer;
 pub use clip::{Clip, ClipOutput};
 pub use t5::T5;
 
-use crate::{Error, GenerateParams, Result, checkpoint};
+use crate::{Error, GenerateParams, Result, checkpoint, cores::on_the_cores};
 use candle_core::{Device, Tensor};
 use std::{
     path::{Path, PathBuf},
@@ -66,13 +66,14 @@ impl TextEncoder {
 
     /// CLIP's last hidden state and pooled output.
     pub fn clip_output(&self, prompts: &[&str]) -> Result<ClipOutput> {
-        self.clip.forward(&self.clip_ids(prompts)?)
+        let ids = self.clip_ids(prompts)?;
+        on_the_cores(|| self.clip.forward(&ids))
     }
 
     /// T5's last hidden state, [B, max_sequence_length, joint].
     pub fn t5_hidden(&self, prompts: &[&str], max_sequence_length: usize) -> Result<Tensor> {
         let ids = self.t5_ids(prompts, max_sequence_length)?;
-        self.t5.forward(&ids)
+        on_the_cores(|| self.t5.forward(&ids))
     }
 
     /// CLIP token ids, each padded or truncated to the model's 77.

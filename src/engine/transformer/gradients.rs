@@ -1,7 +1,7 @@
 //! Loss and gradients of the tensors inside an adapter, with or without keeping what every block computed on the way.
 
 use super::{Embedded, Positions, Step, Transformer, join};
-use crate::{AdapterSet, Result, latents::PackedLatents, linear::LinearId};
+use crate::{AdapterSet, Result, cores::on_the_cores, latents::PackedLatents, linear::LinearId};
 use candle_core::{Tensor, Var, backprop::GradStore};
 use std::ops::Range;
 
@@ -13,9 +13,12 @@ pub enum Checkpointing {
     Full,
 }
 
+/// A differentiable scalar of the prediction.
+pub type Loss<'a> = dyn Fn(&Tensor) -> Result<Tensor> + Sync + 'a;
+
 impl Transformer {
     /// Loss and gradients of the trainable tensors `variables` (the `Var`s inside `adapters`, in the order given) for
-    /// a loss computed from the prediction by `loss` (a differentiable scalar). With `Checkpointing::Full` each block is
+    /// a loss of the prediction. With `Checkpointing::Full` each block is
     /// re-run in backward. Returns (loss, one gradient per variable: zeros where nothing flowed).
     pub fn gradients(
         &self,
@@ -24,7 +27,19 @@ impl Transformer {
         adapters: &AdapterSet,
         variables: &[Var],
         checkpointing: Checkpointing,
-        loss: &dyn Fn(&Tensor) -> Result<Tensor>,
+        loss: &Loss,
+    ) -> Result<(f64, Vec<Tensor>)> {
+        on_the_cores(|| self.gradients_here(latents, step, adapters, variables, checkpointing, loss))
+    }
+
+    fn gradients_here(
+        &self,
+        latents: &PackedLatents,
+        step: &Step,
+        adapters: &AdapterSet,
+        variables: &[Var],
+        checkpointing: Checkpointing,
+        loss: &Loss,
     ) -> Result<(f64, Vec<Tensor>)> {
         let mut sums = Sums { variables, gradients: vec![None; variables.len()] };
         let value = match checkpointing {
@@ -40,14 +55,7 @@ impl Transformer {
 
     /// Forward without a graph, keeping what enters each segment; then from the last segment to the first trainable one,
     /// run again with a graph and push the gradient of what left it through.
-    fn checkpointed(
-        &self,
-        latents: &PackedLatents,
-        step: &Step,
-        adapters: &AdapterSet,
-        sums: &mut Sums,
-        loss: &dyn Fn(&Tensor) -> Result<Tensor>,
-    ) -> Result<Tensor> {
+    fn checkpointed(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet, sums: &mut Sums, loss: &Loss) -> Result<Tensor> {
         let positions = self.positions(step)?;
         let segments = self.segments(&positions);
         let frozen = adapters.detached();

@@ -20,6 +20,7 @@ pub use layers::LinearInfo;
 use crate::{
     AdapterSet, Error, Result, Size,
     checkpoint::{self, Checkpoint},
+    cores::on_the_cores,
     latents::PackedLatents,
     text_encoder::Conditioning,
 };
@@ -109,6 +110,10 @@ impl Transformer {
 
     /// The velocity (noise minus data), [B, tokens, 64].
     pub fn forward(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet) -> Result<Tensor> {
+        on_the_cores(|| self.forward_here(latents, step, adapters))
+    }
+
+    fn forward_here(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet) -> Result<Tensor> {
         let positions = self.positions(step)?;
         let Embedded { mut picture, mut text, vector } = self.embed(latents, step, adapters)?;
         for block in &self.transformer_blocks {

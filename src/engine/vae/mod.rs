@@ -13,6 +13,7 @@ mod resnet;
 use crate::{
     Error, Result,
     checkpoint::{self, Checkpoint},
+    cores::on_the_cores,
     latents::Latents,
 };
 use candle_core::{DType, Device, Tensor};
@@ -80,7 +81,7 @@ impl Vae {
                 "pictures [{b}, {channels}, {h}, {w}]: 3 channels and sides that are multiples of 8 can be encoded"
             )));
         }
-        let mut moments = self.encoder.forward(pictures)?;
+        let mut moments = on_the_cores(|| self.encoder.forward(pictures))?;
         if let Some(conv) = &self.quant_conv {
             moments = conv.forward(&moments)?;
         }
@@ -92,10 +93,10 @@ impl Vae {
 
     /// Raw latents (not normalised) → [B, 3, H, W], about -1..=1
     pub fn decode_raw(&self, z: &Tensor) -> Result<Tensor> {
-        match &self.post_quant_conv {
+        on_the_cores(|| match &self.post_quant_conv {
             Some(conv) => self.decoder.forward(&conv.forward(z)?),
             None => self.decoder.forward(z),
-        }
+        })
     }
 
     /// Normalised latents → pictures, one at a time to bound memory.

@@ -165,7 +165,7 @@ impl Recipe {
 
     /// Reads and checks TOML; what is absent takes its default.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let recipe: Self = toml::from_str(text).map_err(|error| Error::Recipe(error.to_string().trim_end().to_owned()))?;
+        let recipe: Self = toml::from_str(text).map_err(|error| Error::Recipe(on_its_line(text, &error)))?;
         recipe.check()?;
         Ok(recipe)
     }
@@ -190,6 +190,13 @@ impl Recipe {
     }
 }
 
+/// What is wrong, in one line, with the line of the file where it is.
+fn on_its_line(text: &str, error: &toml::de::Error) -> String {
+    let number = error.span().map(|span| text[..span.start].matches('\n').count());
+    let line = number.and_then(|number| text.lines().nth(number).map(|line| format!("line {} (`{}`): ", number + 1, line.trim())));
+    line.unwrap_or_default() + error.message().trim_end()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,7 +211,8 @@ mod tests {
 
     #[test]
     fn an_unknown_field_or_recipe_is_named() {
-        assert!(Recipe::from_toml("learning_rat = 1.0").unwrap_err().to_string().contains("learning_rat"));
+        let misspelt = Recipe::from_toml("rank = 4\nlearning_rat = 1.0").unwrap_err().to_string();
+        assert!(misspelt.contains("line 2 (`learning_rat = 1.0`): unknown field `learning_rat`") && !misspelt.contains('\n'), "{misspelt}");
         assert!(Recipe::load("no-such-recipe").unwrap_err().to_string().contains("quick"));
     }
 }

@@ -7,7 +7,7 @@ use super::tally::TallyLine;
 use crate::api::{Comparison, ComparisonId, RunState};
 use crate::calls::comparisons::get_comparison;
 use crate::calls::runs::RunView;
-use crate::components::{Empty, ErrorNote, ProgressBar, RefreshWithoutScripts, StopButton, When, awaited};
+use crate::components::{ErrorNote, Missing, ProgressBar, RefreshWithoutScripts, StopButton, When, awaited};
 use crate::forms::CompareForm;
 use crate::live::Feed;
 use leptos::prelude::*;
@@ -23,9 +23,11 @@ pub fn Drawn(id: ComparisonId) -> impl IntoView {
         match comparison.await {
             Ok(drawn) => view! { <Views drawn/> }.into_any(),
             Err(error) => view! {
-                <Empty title="This comparison cannot be shown">
-                    <p>{error.message}</p>
-                </Empty>
+                <Missing title="This comparison cannot be shown" error>
+                    <p>
+                        <a class="button" href="/compare">"Compare something else"</a>
+                    </p>
+                </Missing>
             }
             .into_any(),
         }

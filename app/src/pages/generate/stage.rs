@@ -2,9 +2,9 @@
 
 use super::Desk;
 use super::result::Finished;
-use crate::api::{RunId, RunState};
+use crate::api::{ApiError, RunId, RunState};
 use crate::calls::runs::{RunView, get_run};
-use crate::components::{Empty, ErrorNote, ProgressBar, RefreshWithoutScripts, StopButton, When, awaited};
+use crate::components::{ErrorNote, Missing, ProgressBar, RefreshWithoutScripts, StopButton, When, awaited};
 use crate::live::Feed;
 use leptos::prelude::*;
 
@@ -14,7 +14,7 @@ pub fn Stage(id: RunId) -> impl IntoView {
     awaited(move || async move {
         match view.await {
             Ok(view) => view! { <Live view/> }.into_any(),
-            Err(error) => view! { <Lost message=error.message/> }.into_any(),
+            Err(error) => view! { <Lost error/> }.into_any(),
         }
     })
 }
@@ -94,13 +94,12 @@ fn Outcome(feed: Feed) -> impl IntoView {
 }
 
 #[component]
-fn Lost(message: String) -> impl IntoView {
+fn Lost(error: ApiError) -> impl IntoView {
     view! {
-        <Empty title="This run cannot be shown">
-            <p>{message}</p>
+        <Missing title="This run cannot be shown" error>
             <p>
                 <a class="button" href="/gallery">"Open the gallery"</a>
             </p>
-        </Empty>
+        </Missing>
     }
 }

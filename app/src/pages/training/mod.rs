@@ -7,7 +7,7 @@ mod settings;
 use crate::api::{RunId, RunState, TrainingDetail};
 use crate::calls::runs::ResumeRun;
 use crate::calls::training::get_training;
-use crate::components::{Empty, ErrorNote, LossCurve, ProgressBar, RefreshWithoutScripts, When, awaited};
+use crate::components::{ErrorNote, LossCurve, Missing, ProgressBar, RefreshWithoutScripts, When, awaited};
 use crate::live::Feed;
 use controls::Controls;
 use leptos::prelude::*;
@@ -25,7 +25,14 @@ pub fn TrainingPage() -> impl IntoView {
     let body = awaited(move || async move {
         match detail.await {
             Ok(detail) => view! { <Training detail resume/> }.into_any(),
-            Err(error) => view! { <Missing message=error.message/> }.into_any(),
+            Err(error) => view! {
+                <Missing title="This training cannot be shown" error>
+                    <p>
+                        <a class="button primary" href="/train">"To the trainings"</a>
+                    </p>
+                </Missing>
+            }
+            .into_any(),
         }
     });
     view! {
@@ -85,17 +92,5 @@ fn Outcome(feed: Feed) -> impl IntoView {
     view! {
         <ErrorNote message=Signal::derive(failed)/>
         <div role="status">{move || ended().map(|words| view! { <p class="note">{words}</p> })}</div>
-    }
-}
-
-#[component]
-fn Missing(message: String) -> impl IntoView {
-    view! {
-        <Empty title="This training cannot be shown">
-            <p>{message}</p>
-            <p>
-                <a class="button primary" href="/train">"To the trainings"</a>
-            </p>
-        </Empty>
     }
 }
