@@ -140,9 +140,9 @@ impl Page {
         Ok(field.send_keys(Key::Control + "a" + Key::Null + text).await?)
     }
 
-    /// Moves a slider to a value.
+    /// Moves a slider to a value. The one over a pair of pictures is not to be seen itself.
     pub async fn slide(&self, css: &str, value: u32) -> Result<()> {
-        let slider = self.see(css).await?;
+        let slider = self.driver.query(By::Css(css)).wait(SOON, GLANCE).first().await.with_context(|| format!("there is no {css}"))?;
         let moved = "arguments[0].value = arguments[1];
             for (const event of ['input', 'change']) arguments[0].dispatchEvent(new Event(event, { bubbles: true }))";
         self.driver.execute(moved, vec![slider.to_json()?, json!(value)]).await?;

@@ -119,7 +119,7 @@ async fn compare(page: &Page) -> Result<()> {
     page.slide("#compare-form [name='form[steps]']", 8).await?;
     page.fill("#compare-form [name='form[seed]']", "11").await?;
     page.press("Compare").await?;
-    page.wait_for(".before-after input[type='range']").await?;
+    page.wait_for(".before-after").await?;
     page.pictures_are_there(".before-after img").await?;
     page.slide(".before-after input[type='range']", 25).await?;
     audit::look_at(page, "compare-slider").await?;

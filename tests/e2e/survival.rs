@@ -15,11 +15,11 @@ async fn a_training_survives_a_power_cut() {
         studio.restart().await?;
         // Nobody touches the page: it connects again by itself.
         training::wait_for_the_end(page).await?;
+        // While the server was away, the browser noted every attempt.
+        page.forgive().await;
         page.reload().await?;
         ensure!(training::losses(page).await? == 59, "losses from before the cut are gone, or doubled");
         page.pictures_are_there(".sample img").await?;
-        // While the server was away, the browser noted every attempt.
-        page.forgive().await;
         Ok(())
     })
     .await;
