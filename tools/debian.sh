@@ -13,5 +13,8 @@ fi
 as_root=()
 ((EUID == 0)) || as_root=(sudo)
 echo "installing ${missing[*]} with apt-get" >&2
+# make calls this from several targets at once, and apt-get does not wait for its own lists.
+exec 9>"${TMPDIR:-/tmp}/atelier-debian.lock"
+flock 9
 "${as_root[@]}" apt-get update -qq >&2
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -o DPkg::Lock::Timeout=600 -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -30,7 +30,7 @@ panic = "abort"
 TOML
   (
     cd "$crate"
-    unset CARGO_TARGET_DIR RUSTUP_TOOLCHAIN LEPTOS_OUTPUT_NAME
+    unset CARGO_TARGET_DIR RUSTUP_TOOLCHAIN LEPTOS_OUTPUT_NAME MAKEFLAGS # make keeps its job slots from this script
     RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Cembed-bitcode=yes \
       /usr/bin/cargo build --quiet --release --target $target -Zbuild-std=std,panic_abort,test
   ) >&2
