@@ -1,0 +1,1 @@
+//! What every operation shares on one device.
