@@ -16,10 +16,12 @@ pub mod adamw8bit;
 pub mod attention;
 mod context;
 pub mod device;
+mod dynamic;
 pub mod fp8;
 pub mod gelu;
 pub mod gemm;
 pub mod group_norm;
+mod kernels;
 pub mod nf4;
 pub mod norm;
 pub mod qk_norm_rope;
@@ -35,6 +37,9 @@ pub type Arg<'a> = (&'a CudaStorage, &'a Layout);
 
 /// A tensor to write into. A column or row slice of a larger one is `Layout::contiguous(whole).narrow(..)`.
 pub type Out<'a> = (&'a mut CudaStorage, &'a Layout);
+
+/// Two gradients of one pass.
+pub type Pair = (CudaStorage, CudaStorage);
 
 pub use device::{Memory, describe, memory, open, reset_memory_peak};
 pub use storage::{tensor, uninitialised};
