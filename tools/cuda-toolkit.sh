@@ -29,11 +29,11 @@ if [[ ! -x $root/bin/nvcc ]]; then
   ln -sf libcudart.so.13 "$root/lib/libcudart.so"
 fi
 
-if [[ ! -f $dir/cudnn/cudnn_frontend.h ]]; then
+if [[ ! -f $dir/cudnn/include/cudnn_frontend.h ]]; then
   unpacked=$(mktemp -d)
   wheels "$unpacked" 'nvidia-cudnn-cu13==9.14.*' 'nvidia-cudnn-frontend==1.15.*'
-  mkdir -p "$dir/cudnn"
-  cp -r "$unpacked/nvidia/cudnn/include/." "$unpacked/include/." "$dir/cudnn/"
+  mkdir -p "$dir/cudnn/include" # a folder of that name, since the frontend includes "../include/…"
+  cp -r "$unpacked/nvidia/cudnn/include/." "$unpacked/include/." "$dir/cudnn/include/"
   rm -rf "$unpacked"
 fi
 
@@ -54,7 +54,7 @@ empty nvrtc libnvrtc.so.13 nvrtc nvrtc
 empty cudnn libcudnn.so.9 cudnn cudnn
 
 cat >"$dir/env" <<ENV
-export CUDA_HOME=$root CUDA_PATH=$root CUDNN_INCLUDE=$dir/cudnn CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-90}
+export CUDA_HOME=$root CUDA_PATH=$root CUDNN_INCLUDE=$dir/cudnn/include CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-90}
 export PATH=$root/bin:\$PATH
 export RUSTFLAGS="-L native=$root/lib \${RUSTFLAGS:-}"
 ENV

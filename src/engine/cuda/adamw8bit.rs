@@ -4,7 +4,7 @@ use super::Arg;
 use super::context::Context;
 use super::kernels::{self, Block, queued};
 use super::storage::{base, contiguous};
-use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::backend::BackendDevice;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result};
 use std::ptr::null;
 

@@ -37,8 +37,10 @@ pub fn open(ordinal: usize) -> Result<Device> {
     unsafe { cuda.disable_event_tracking() };
     let mut keep_all = u64::MAX;
     // SAFETY: the attribute is a u64.
-    unsafe { mem_pool::set_attribute(pool(cuda)?, sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, from_mut(&mut keep_all).cast()) }
-        .map_err(Error::wrap)?;
+    unsafe {
+        mem_pool::set_attribute(pool(cuda)?, sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, from_mut(&mut keep_all).cast())
+    }
+    .map_err(Error::wrap)?;
     super::context::Context::of(cuda)?;
     Ok(device)
 }

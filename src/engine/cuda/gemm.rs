@@ -5,9 +5,8 @@ mod plan;
 use super::context::Context;
 use super::fp8::Fp8;
 use super::kernels::{self, Finish, queued};
-use super::storage::{Matrix, base, contiguous, uninitialised};
+use super::storage::{Matrix, contiguous, uninitialised};
 use super::{Arg, Out};
-use candle_core::backend::BackendStorage;
 use candle_core::{CudaStorage, DType, Result};
 use plan::{Operands, Problem};
 use std::ffi::c_void;
@@ -179,7 +178,8 @@ fn product(device: &candle_core::CudaDevice, y: &Matrix, kind: Kind, epilogue: E
 fn linear_fp8_to(y: &Matrix, x: Fp8, weight: Fp8, epilogue: Epilogue) -> Result<()> {
     let context = Context::of(&x.data.0.device)?;
     let (rows, matrix) = (Matrix::of(x.data, "x")?, Matrix::of(weight.data, "the weight")?);
-    if rows.dtype != DType::F8E4M3 || matrix.dtype != DType::F8E4M3 || !rows.width.is_multiple_of(16) || !matrix.count().is_multiple_of(16) {
+    if rows.dtype != DType::F8E4M3 || matrix.dtype != DType::F8E4M3 || !rows.width.is_multiple_of(16) || !matrix.count().is_multiple_of(16)
+    {
         candle_core::bail!("an fp8 product takes F8E4M3 rows and weights, in and out features multiples of 16");
     }
     let kind = Kind::Linear(rows, matrix);
@@ -247,7 +247,13 @@ fn for_each_picture(y: &Matrix, kind: &Kind, mut run: impl FnMut(&Kind, &Matrix,
         return run(kind, y, 0);
     }
     if (left.batch, left.tokens) != (other.batch, other.tokens) {
-        candle_core::bail!("unevenly spaced rows, [{}, {}] and [{}, {}]: make one contiguous", left.batch, left.tokens, other.batch, other.tokens);
+        candle_core::bail!(
+            "unevenly spaced rows, [{}, {}] and [{}, {}]: make one contiguous",
+            left.batch,
+            left.tokens,
+            other.batch,
+            other.tokens
+        );
     }
     for picture in 0..left.batch {
         let y = if sums_over_rows { *y } else { y.of_picture(picture) };

@@ -35,9 +35,8 @@ pub fn group_norm(x: Arg, weight: Arg, bias: Arg, groups: usize, epsilon: f32, s
         };
         let (partial, moments) = (base(&partial).cast(), base(&moments).cast());
         // SAFETY: x, y, weight and bias have the sizes just checked, the others those that `kernels.h` names.
-        let error = unsafe {
-            kernels::atelier_group_norm(of, from, weight, bias, chunks as i32, partial, moments, base(&y), context.stream())
-        };
+        let error =
+            unsafe { kernels::atelier_group_norm(of, from, weight, bias, chunks as i32, partial, moments, base(&y), context.stream()) };
         queued(error, "group_norm")?;
     }
     Ok(y)

@@ -140,13 +140,7 @@ unsafe extern "C" {
     pub fn atelier_gelu_gradient(shape: Shape, x: View, g: View, dx: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_finish_product(shape: Shape, from: View, to: View, finish: Finish, stream: Stream) -> i32;
     pub fn atelier_qk_norm_rope(heads: Heads, from: *const c_void, to: *mut c_void, stream: Stream) -> i32;
-    pub fn atelier_qk_norm_rope_gradient(
-        heads: Heads,
-        qkv: *const c_void,
-        from: *const c_void,
-        to: *mut c_void,
-        stream: Stream,
-    ) -> i32;
+    pub fn atelier_qk_norm_rope_gradient(heads: Heads, qkv: *const c_void, from: *const c_void, to: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_fp8_quantise(shape: Shape, x: View, codes: *mut c_void, scale: *mut f32, stream: Stream) -> i32;
     pub fn atelier_fp8_dequantise(shape: Shape, codes: *const c_void, scale: *const f32, x: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_nf4_quantise(n: i64, dtype: i32, w: *const c_void, codes: *mut c_void, absmax: *mut f32, stream: Stream) -> i32;

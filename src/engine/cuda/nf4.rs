@@ -47,9 +47,8 @@ pub fn quantise(w: Arg, double: bool) -> Result<(CudaStorage, OwnedAbsmax)> {
     let absmax = uninitialised(&context.device, elements / BLOCK, DType::F32)?;
     let dtype = code(w.0.dtype())?;
     // SAFETY: w holds `elements`, codes half a byte and absmax a 64th of a number for each.
-    let error = unsafe {
-        kernels::atelier_nf4_quantise(elements as i64, dtype, from, base(&codes), base(&absmax).cast(), context.stream())
-    };
+    let error =
+        unsafe { kernels::atelier_nf4_quantise(elements as i64, dtype, from, base(&codes), base(&absmax).cast(), context.stream()) };
     queued(error, "nf4 quantise")?;
     let absmax = if double { quantise_absmax(&context, absmax)? } else { OwnedAbsmax::Plain(absmax) };
     Ok((codes, absmax))
@@ -87,9 +86,7 @@ pub fn dequantise(codes: Arg, absmax: Absmax, dtype: DType) -> Result<CudaStorag
     let w = uninitialised(&context.device, elements, dtype)?;
     let absmax = absmax.checked(&context, elements / BLOCK)?;
     // SAFETY: codes, absmax and w have the sizes just checked.
-    let error = unsafe {
-        kernels::atelier_nf4_dequantise(elements as i64, code(dtype)?, from, absmax, base(&w), context.stream())
-    };
+    let error = unsafe { kernels::atelier_nf4_dequantise(elements as i64, code(dtype)?, from, absmax, base(&w), context.stream()) };
     queued(error, "nf4 dequantise")?;
     Ok(w)
 }
@@ -98,9 +95,7 @@ impl Absmax<'_> {
     fn checked(self, context: &Context, blocks: usize) -> Result<kernels::Absmax> {
         let none = kernels::Absmax { plain: null(), codes: null(), scale: null(), offset: null(), dynamic: null() };
         Ok(match self {
-            Self::Plain(absmax) => {
-                kernels::Absmax { plain: contiguous(absmax, DType::F32, blocks, "NF4's absmax")?.cast(), ..none }
-            }
+            Self::Plain(absmax) => kernels::Absmax { plain: contiguous(absmax, DType::F32, blocks, "NF4's absmax")?.cast(), ..none },
             Self::Double { codes, scale, offset } => kernels::Absmax {
                 codes: contiguous(codes, DType::U8, blocks, "NF4's absmax codes")?.cast(),
                 scale: contiguous(scale, DType::F32, blocks.div_ceil(ABSMAX_BLOCK), "NF4's absmax scale")?.cast(),

@@ -59,7 +59,10 @@ pub fn layer_norm_modulate(x: Arg, shift: Arg, scale: Arg, emit: Emit) -> Result
     if x.elements() > 0 {
         let shape = x.shape(x.vector() && shift.vector() && scale.vector())?;
         // SAFETY: the views lie within their storages, and the outputs hold `x.elements()`.
-        queued(unsafe { kernels::atelier_layer_norm_modulate(shape, x.view, shift.view, scale.view, rows.emission(), context.stream()) }, NAME)?;
+        queued(
+            unsafe { kernels::atelier_layer_norm_modulate(shape, x.view, shift.view, scale.view, rows.emission(), context.stream()) },
+            NAME,
+        )?;
     }
     Ok(rows)
 }

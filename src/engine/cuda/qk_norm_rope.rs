@@ -105,13 +105,7 @@ impl Heads {
         queued(unsafe { kernels::atelier_qk_norm_rope(self.aligned(&[from, to]), from, to, stream) }, "qk_norm_rope")
     }
 
-    fn turn_back(
-        self,
-        qkv: *mut c_void,
-        from: *mut c_void,
-        to: *mut c_void,
-        stream: kernels::Stream,
-    ) -> Result<()> {
+    fn turn_back(self, qkv: *mut c_void, from: *mut c_void, to: *mut c_void, stream: kernels::Stream) -> Result<()> {
         if self.elements() == 0 {
             return Ok(());
         }

@@ -1,10 +1,10 @@
 //! Gate and residual, alone or with the norm that follows (twins: `ops::plain::{gate_residual, layer_norm_modulate}`).
 
+use super::Arg;
 use super::context::Context;
 use super::kernels::{self, queued};
 use super::norm::{Emit, Rows, chunks};
 use super::storage::{Matrix, base, per_picture, uninitialised};
-use super::Arg;
 use candle_core::{CudaStorage, DType, Result};
 
 /// residual + gate·x. residual, x: rows [B, S, C] of one dtype; gate: rows [B, C] f32.
@@ -76,17 +76,7 @@ pub fn gate_residual_norm(residual: Arg, gate: Arg, x: Arg, shift: Arg, scale: A
         let (y, to) = (base(&y), rows.emission());
         // SAFETY: the views lie within their storages, and the outputs hold `x.elements()`.
         let error = unsafe {
-            kernels::atelier_gate_residual_norm(
-                shape,
-                residual.view,
-                gate.view,
-                x.view,
-                shift.view,
-                scale.view,
-                y,
-                to,
-                context.stream(),
-            )
+            kernels::atelier_gate_residual_norm(shape, residual.view, gate.view, x.view, shift.view, scale.view, y, to, context.stream())
         };
         queued(error, NAME)?;
     }
