@@ -8,7 +8,7 @@ use engine::ops::plain;
 
 /// (pictures, tokens, heads, width): odd ones, then FLUX's tokens with fewer heads and its heads with fewer tokens.
 const SHAPES: [(usize, usize, usize, usize); 8] = [
-    (1, 1, 1, 64),
+    (1, 2, 1, 64),
     (3, 7, 4, 24),
     (2, 333, 3, 64),
     (1, 129, 5, 8),

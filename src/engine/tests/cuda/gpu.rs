@@ -1,7 +1,7 @@
 //! The GPU under test: random tensors on it, its functions over tensors, its ceilings and its clock.
 
 use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
-use candle_core::{CudaDevice, CudaStorage, D, DType, Device, Error, Layout, Result, Shape, Storage, Tensor, Var};
+use candle_core::{CudaDevice, CudaStorage, D, DType, Device, Error, Result, Shape, Storage, Tensor, Var};
 use engine::cuda::{self, Arg};
 use std::cell::OnceCell;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -96,11 +96,6 @@ pub fn with<const N: usize, T>(tensors: [&Tensor; N], run: impl FnOnce([Arg; N])
         Storage::Cuda(storage) => (storage, *layout),
         _ => panic!("a tensor that is not on the GPU"),
     }))
-}
-
-/// Calls a native function with storages that are contiguous.
-pub fn flat(storage: &CudaStorage, shape: impl Into<Shape>) -> (&CudaStorage, Layout) {
-    (storage, Layout::contiguous(shape))
 }
 
 /// The tensor on the CPU in f64.
