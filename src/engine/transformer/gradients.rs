@@ -10,6 +10,7 @@ use std::ops::Range;
 pub enum Checkpointing {
     #[default]
     None,
+    Smart,
     Full,
 }
 
@@ -28,7 +29,7 @@ impl Transformer {
         variables: &[Var],
         checkpointing: Checkpointing,
         loss: &Loss,
-    ) -> Result<(f64, Vec<Tensor>)> {
+    ) -> Result<(Tensor, Vec<Tensor>)> {
         on_the_cores(|| self.gradients_here(latents, step, adapters, variables, checkpointing, loss))
     }
 
@@ -40,7 +41,7 @@ impl Transformer {
         variables: &[Var],
         checkpointing: Checkpointing,
         loss: &Loss,
-    ) -> Result<(f64, Vec<Tensor>)> {
+    ) -> Result<(Tensor, Vec<Tensor>)> {
         let mut sums = Sums { variables, gradients: vec![None; variables.len()] };
         let value = match checkpointing {
             Checkpointing::None => {
@@ -48,9 +49,9 @@ impl Transformer {
                 sums.collect(&value.backward()?)?;
                 value
             }
-            Checkpointing::Full => self.checkpointed(latents, step, adapters, &mut sums, loss)?,
+            Checkpointing::Smart | Checkpointing::Full => self.checkpointed(latents, step, adapters, &mut sums, loss)?,
         };
-        Ok((f64::from(value.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?), sums.finish()?))
+        Ok((value.to_dtype(candle_core::DType::F32)?, sums.finish()?))
     }
 
     /// Forward without a graph, keeping what enters each segment; then from the last segment to the first trainable one,

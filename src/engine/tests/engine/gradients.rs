@@ -37,7 +37,9 @@ impl Trainable {
 
     fn gradients(&self, call: &Call, target: &Tensor, checkpointing: Checkpointing) -> (f64, Vec<Tensor>) {
         let loss = |prediction: &Tensor| -> Result<Tensor> { Ok((prediction - target)?.sqr()?.mean_all()?) };
-        pipeline().transformer.gradients(&call.latents, &call.step(), &self.set, &self.variables, checkpointing, &loss).unwrap()
+        let (value, gradients) =
+            pipeline().transformer.gradients(&call.latents, &call.step(), &self.set, &self.variables, checkpointing, &loss).unwrap();
+        (f64::from(value.to_scalar::<f32>().unwrap()), gradients)
     }
 }
 
