@@ -32,31 +32,30 @@ fn kept_rows(checkpointing: Checkpointing) -> f64 {
 }
 
 pub fn on_gpu(sizes: &Sizes, placement: Placement, workload: &Workload) -> Peak {
-    let model = &sizes.transformer;
-    let trains = workload.training();
+    let (model, trains) = (&sizes.transformer, workload.training());
+    let element = placement.precision.dtype().size_in_bytes() as u64;
     let tokens = (workload.size.tokens() + workload.text_tokens) as u64;
-    let row = workload.batch as u64 * tokens * model.inner_dim() as u64 * BF16;
+    let row = workload.batch as u64 * tokens * model.inner_dim() as u64 * element;
     let blocks = (model.num_layers + model.num_single_layers) as f64;
     let alive = match trains {
         None => FORWARD_ROWS,
         Some(training) => blocks * kept_rows(training.checkpointing) + BACKWARD_ROWS,
     };
-    let (latent_rows, latent_columns) = (workload.size.height() / 8, workload.size.width() / 8);
+    let states = (alive * row as f64) as u64;
     // Modulation acts on one vector a step: its weights stay with the host, unless an adapter sits on them.
-    let modulation = if trains.is_some_and(|training| training.modulation) { modulation_parameters(model) * BF16 } else { 0 };
+    let modulation = if trains.is_some_and(|training| training.modulation) { modulation_parameters(model) } else { 0 };
+    let (h, w) = (workload.size.height() / 8, workload.size.width() / 8);
     Peak {
-        transformer: block_bytes(model, placement.precision) + other_parameters(model) * BF16 + modulation,
+        transformer: placement.precision.bytes_of(block_parameters(model)) + (other_parameters(model) + modulation) * element,
         text_encoder: t5_bytes(&sizes.t5, placement.text) + sizes.clip.parameters() as u64 * BF16,
         vae: sizes.vae.parameters() as u64 * BF16,
         encoding: encoding(&sizes.t5, workload.text_tokens) + scratch(placement.text, largest_of_t5(&sizes.t5)) + WORKSPACE,
-        step: (alive * row as f64) as u64 + trains.map_or(0, adapter) + scratch(placement.precision, largest_of_block(model)) + WORKSPACE,
-        picture: decoding(&sizes.vae, latent_rows, latent_columns) * if trains.is_some() { ENCODING_SHARE } else { 1 },
-        tile: decoding(&sizes.vae, TILE, TILE),
+        step: states + trains.map_or(0, adapter) + scratch(placement.precision, largest_of_block(model)) + WORKSPACE,
+        picture: if trains.is_some() { encoding_pictures(&sizes.vae, h, w) } else { decoding(&sizes.vae, h, w) },
+        tile: if trains.is_some() { encoding_pictures(&sizes.vae, h, w) } else { decoding(&sizes.vae, TILE, TILE) },
     }
 }
 
-/// The encoder's feature maps are the decoder's; it keeps no more of them.
-const ENCODING_SHARE: u64 = 1;
 /// Latents along a side of the VAE's default tile.
 const TILE: usize = 64;
 
@@ -65,12 +64,8 @@ fn adapter(training: &Training) -> u64 {
     training.parameters as u64 * (2 * F32 + BF16 + F32 + training.moment_bytes as u64)
 }
 
-fn block_bytes(model: &Config, precision: Precision) -> u64 {
-    precision.bytes_of(block_parameters(model))
-}
-
 /// Attention and MLPs: 12·width² a stream of a double block, and a single block.
-fn block_parameters(model: &Config) -> u64 {
+pub fn block_parameters(model: &Config) -> u64 {
     let width = model.inner_dim() as u64;
     12 * width * width * (2 * model.num_layers + model.num_single_layers) as u64
 }
@@ -82,7 +77,7 @@ pub fn modulation_parameters(model: &Config) -> u64 {
 }
 
 /// Embedders and the last layer.
-fn other_parameters(model: &Config) -> u64 {
+pub fn other_parameters(model: &Config) -> u64 {
     let embedders = super::layers(model).into_iter().filter(|layer| !layer.path.contains("transformer_blocks"));
     embedders.filter(|layer| !super::is_modulation(&layer.path)).map(|layer| (layer.in_features * layer.out_features) as u64).sum()
 }
@@ -119,9 +114,16 @@ fn encoding(t5: &T5Config, tokens: usize) -> u64 {
 /// Feature maps of one picture of h × w latents in bf16. The most are alive at the finest level, where maps of the level before arrive:
 /// what was enlarged, its norm, and what the convolution writes.
 pub fn decoding(vae: &vae::Config, h: usize, w: usize) -> u64 {
-    let arriving = vae.block_out_channels[1] as u64;
-    let pixels = 64 * (h * w) as u64;
-    3 * arriving * pixels * BF16
+    3 * vae.block_out_channels[1] as u64 * pixels(h, w) * BF16
+}
+
+/// The same of the encoder, which leaves the finest level with as many maps as it has there.
+fn encoding_pictures(vae: &vae::Config, h: usize, w: usize) -> u64 {
+    3 * vae.block_out_channels[0] as u64 * pixels(h, w) * BF16
+}
+
+fn pixels(h: usize, w: usize) -> u64 {
+    64 * (h * w) as u64
 }
 
 /// Floats kept for backward by a block, per token and unit of width: flux-mini at 256x256 peaks at 241, 362 and 603 MiB with batches of
