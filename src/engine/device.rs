@@ -3,13 +3,13 @@
 #[cfg(feature = "cuda")]
 mod gpu;
 mod mark;
-mod readback;
+mod transfer;
 
 pub use mark::Mark;
-pub use readback::Readback;
+pub use transfer::{Readback, send};
 
 use crate::{Error, Result};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use std::{fmt, str::FromStr};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
@@ -171,6 +171,18 @@ pub fn trim(device: &Device) -> Result<()> {
         Device::Cuda(device) => Ok(crate::cuda::trim(device)?),
         _ => Ok(()),
     }
+}
+
+/// Σ x² of an f32 tensor, [1], without waiting for it.
+pub fn sum_of_squares(x: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        let x = x.contiguous()?;
+        let (storage, layout) = x.storage_and_layout();
+        let candle_core::Storage::Cuda(storage) = &*storage else { unreachable!("it is on a GPU") };
+        return Ok(crate::cuda::tensor(crate::cuda::reduce::sum_of_squares((storage, layout))?, 1));
+    }
+    Ok(x.sqr()?.sum_all()?.reshape(1)?)
 }
 
 /// `NVIDIA H100 80GB HBM3`, `2 CPU cores`.

@@ -61,29 +61,30 @@ impl Pipeline {
         Peak::of(&self.sizes, self.placement, workload)
     }
 
-    /// Bytes of the GPU that the model and its work may take together; `None` on the CPU, where the system finds room.
-    pub fn budget(&self) -> Result<Option<u64>> {
-        if self.device.is_cpu() {
-            return Ok(None);
-        }
+    /// Bytes of the device that the model and its work may take together: what is free, and what the model holds already.
+    pub fn budget(&self) -> Result<u64> {
         let peak = self.peak(&Workload::generate(self.sizes.usual_size(), 1, 1));
-        let evictable = [(self.text_encoder.is_resident(), peak.text_encoder), (self.vae.is_resident(), peak.vae)];
-        let resident: u64 = evictable.into_iter().filter(|(resident, _)| *resident).map(|(_, bytes)| bytes).sum();
-        Ok(Some(device::memory(&self.device)?.free + peak.transformer + resident))
+        let parts = [(Part::Transformer, peak.transformer), (Part::TextEncoder, peak.text_encoder), (Part::Vae, peak.vae)];
+        let held: u64 = parts.into_iter().filter(|(part, _)| self.is_resident(*part)).map(|(_, bytes)| bytes).sum();
+        Ok(device::memory(&self.device)?.free + held)
     }
 
-    /// Refuses work that cannot fit the GPU, with what would fit.
+    /// Refuses work that cannot fit the GPU, with what would fit. On the CPU the system finds room, on disk if it must.
     pub fn check_memory(&self, workload: &Workload) -> Result<()> {
-        self.budget()?.map_or(Ok(()), |budget| memory::check(&self.sizes, self.placement, workload, budget))
+        if self.device.is_cpu() {
+            return Ok(());
+        }
+        memory::check(&self.sizes, self.placement, workload, self.budget()?)
     }
 
     /// Evicts others until `part` has room to work; does nothing on the CPU, or where there is room.
     pub fn make_room(&self, part: Part, workload: &Workload) -> Result<()> {
+        let others = [Part::TextEncoder, Part::Vae].into_iter().filter(|other| *other != part && self.is_resident(*other));
         if self.device.is_cpu() {
             return Ok(());
         }
         let needed = self.needed(part, &self.peak(workload));
-        for other in [Part::TextEncoder, Part::Vae].into_iter().filter(|other| *other != part) {
+        for other in others {
             if device::memory(&self.device)?.free >= needed {
                 break;
             }
@@ -101,14 +102,22 @@ impl Pipeline {
         }
     }
 
+    fn is_resident(&self, part: Part) -> bool {
+        match part {
+            Part::TextEncoder => self.text_encoder.is_resident(),
+            Part::Vae => self.vae.is_resident(),
+            Part::Transformer => true,
+        }
+    }
+
     /// Its own weights, if they are not here, and what it needs while it works.
     fn needed(&self, part: Part, peak: &Peak) -> u64 {
-        let absent = |resident: bool, bytes: u64| if resident { 0 } else { bytes };
+        let absent = |bytes: u64| if self.is_resident(part) { 0 } else { bytes };
         match part {
-            Part::TextEncoder => absent(self.text_encoder.is_resident(), peak.text_encoder) + peak.encoding,
+            Part::TextEncoder => absent(peak.text_encoder) + peak.encoding,
             Part::Transformer => peak.step,
             // To load T5 again takes seconds, to decode in tiles a fraction of one.
-            Part::Vae => absent(self.vae.is_resident(), peak.vae) + peak.picture.min(peak.tile),
+            Part::Vae => absent(peak.vae) + peak.picture.min(peak.tile),
         }
     }
 }

@@ -17,7 +17,46 @@ pub enum Checkpointing {
 /// A differentiable scalar of the prediction.
 pub type Loss<'a> = dyn Fn(&Tensor) -> Result<Tensor> + Sync + 'a;
 
+/// Gradients of variables, one after the other in a flat buffer.
+pub struct Gradients {
+    flat: Tensor,
+    variables: Vec<Var>,
+}
+
+impl Gradients {
+    pub fn zeros(variables: &[Var], device: &candle_core::Device) -> Result<Self> {
+        let elements = variables.iter().map(|variable| variable.elem_count()).sum::<usize>();
+        Ok(Self { flat: Tensor::zeros(elements, candle_core::DType::F32, device)?, variables: variables.to_vec() })
+    }
+
+    /// All of them in the order of the variables, [n] f32.
+    pub fn flat(&self) -> &Tensor {
+        &self.flat
+    }
+
+    /// Back to zero.
+    pub fn clear(&self) -> Result<()> {
+        Ok(self.flat.zero_set()?)
+    }
+}
+
 impl Transformer {
+    /// The same as [`Self::gradients`], adding to `gradients`. Returns the loss.
+    pub fn add_gradients(
+        &self,
+        latents: &PackedLatents,
+        step: &Step,
+        adapters: &AdapterSet,
+        gradients: &Gradients,
+        checkpointing: Checkpointing,
+        loss: &Loss,
+    ) -> Result<Tensor> {
+        let (loss, new) = self.gradients(latents, step, adapters, &gradients.variables, checkpointing, loss)?;
+        let new = new.iter().map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?;
+        gradients.flat.slice_set(&(&gradients.flat + Tensor::cat(&new, 0)?)?, 0, 0)?;
+        Ok(loss)
+    }
+
     /// Loss and gradients of the trainable tensors `variables` (the `Var`s inside `adapters`, in the order given) for
     /// a loss of the prediction. With `Checkpointing::Full` each block is
     /// re-run in backward. Returns (loss, one gradient per variable: zeros where nothing flowed).

@@ -14,7 +14,7 @@ mod qkv;
 mod single;
 
 pub use config::Config;
-pub use gradients::Checkpointing;
+pub use gradients::{Checkpointing, Gradients};
 pub use layers::LinearInfo;
 
 use crate::{
