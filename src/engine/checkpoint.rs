@@ -1,6 +1,6 @@
-//! A model folder in diffusers layout: configs and (sharded) safetensors, checked key by key.
+//! A model folder in diffusers layout: configs and (sharded) safetensors, checked key by key. Or a synthetic model in its place.
 
-use crate::{Error, Result};
+use crate::{Error, Precision, Result, synthetic::Synthetic};
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
 use safetensors::{SafeTensors, tensor::Metadata};
@@ -17,8 +17,58 @@ use std::{
 /// The names diffusers and transformers give to the weights of a part.
 const WEIGHT_FILES: [&str; 2] = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
 
-/// Refuses a folder that is not a FLUX.1 pipeline in diffusers layout.
-pub fn check_model_folder(model: &Path) -> Result<()> {
+/// Where the parts of a model come from.
+#[derive(Clone, Debug)]
+pub enum Model {
+    /// A FLUX.1 folder in diffusers layout.
+    Folder(PathBuf),
+    Synthetic(Synthetic),
+}
+
+impl Model {
+    /// The folder's name, such as `flux-mini`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Folder(folder) => {
+                let absolute = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+                absolute.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
+            }
+            Self::Synthetic(synthetic) => format!("synthetic {synthetic}"),
+        }
+    }
+
+    /// Refuses a folder that is not a FLUX.1 pipeline in diffusers layout.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Folder(folder) => check_model_folder(folder),
+            Self::Synthetic(_) => Ok(()),
+        }
+    }
+
+    /// `config.json` of a part, without its weights.
+    pub fn config<T: DeserializeOwned>(&self, part: &str) -> Result<T> {
+        match self {
+            Self::Folder(folder) => read_json(&folder.join(part).join("config.json")),
+            Self::Synthetic(synthetic) => Ok(synthetic.config(part)),
+        }
+    }
+
+    /// The weights of a part: `transformer`, `vae`, …
+    pub fn part(&self, part: &str, device: &Device) -> Result<Checkpoint> {
+        match self {
+            Self::Folder(folder) => Checkpoint::open(folder, part, device),
+            Self::Synthetic(synthetic) => Ok(Checkpoint::synthetic(*synthetic, part, device)),
+        }
+    }
+}
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for Model {
+    fn from(folder: &P) -> Self {
+        Self::Folder(folder.as_ref().to_owned())
+    }
+}
+
+fn check_model_folder(model: &Path) -> Result<()> {
     #[derive(Deserialize)]
     struct Index {
         _class_name: String,
@@ -82,16 +132,41 @@ impl Shard {
             .map_err(|e| Error::model(&path, format!("truncated or not a safetensors file ({e}); download it again")))?;
         Ok(Self { path, data: header + 8, map, metadata })
     }
+
+    fn read(&self, key: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
+        let info = self.metadata.info(key).ok_or_else(|| Error::model(&self.path, format!("tensor {key} is missing")))?;
+        if info.shape != shape {
+            return Err(Error::model(&self.path, format!("tensor {key} has shape {:?}, but the config asks for {shape:?}", info.shape)));
+        }
+        let dtype = match info.dtype {
+            safetensors::Dtype::BF16 => DType::BF16,
+            safetensors::Dtype::F16 => DType::F16,
+            safetensors::Dtype::F32 => DType::F32,
+            other => return Err(Error::model(&self.path, format!("tensor {key} is stored as {other}; bf16, f16 and f32 are read"))),
+        };
+        let (start, end) = info.data_offsets;
+        Ok(Tensor::from_raw_buffer(&self.map[self.data + start..self.data + end], dtype, shape, device)?)
+    }
 }
 
-/// The weights of one part of a model (`transformer`, `vae`, …), held on disk until they are taken.
+/// The weights of one part of a model (`transformer`, `vae`, …), held on disk until they are taken, one tensor at a time.
 pub struct Checkpoint {
-    folder: PathBuf,
-    shards: Vec<Shard>,
-    /// Key → index into `shards`.
-    keys: HashMap<String, usize>,
+    source: Source,
     taken: Mutex<BTreeSet<String>>,
     device: Device,
+}
+
+enum Source {
+    Files {
+        folder: PathBuf,
+        shards: Vec<Shard>,
+        /// Key → index into `shards`.
+        keys: HashMap<String, usize>,
+    },
+    Synthetic {
+        model: Synthetic,
+        part: String,
+    },
 }
 
 impl Checkpoint {
@@ -107,59 +182,76 @@ impl Checkpoint {
             .enumerate()
             .flat_map(|(index, shard)| shard.metadata.tensors().into_keys().map(move |key| (key, index)))
             .collect();
-        Ok(Self { folder, shards, keys, taken: Mutex::default(), device: device.clone() })
+        Ok(Self { source: Source::Files { folder, shards, keys }, taken: Mutex::default(), device: device.clone() })
+    }
+
+    /// Has every tensor that is asked for, in whatever shape.
+    pub fn synthetic(model: Synthetic, part: &str, device: &Device) -> Self {
+        let source = Source::Synthetic { model, part: part.to_owned() };
+        Self { source, taken: Mutex::default(), device: device.clone() }
     }
 
     /// `config.json` of this part.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
-        read_json(&self.folder.join("config.json"))
+        match &self.source {
+            Source::Files { folder, .. } => read_json(&folder.join("config.json")),
+            Source::Synthetic { model, part } => Ok(model.config(part)),
+        }
     }
 
     /// The error for a config that this engine cannot follow.
     pub fn config_error(&self, problem: impl Display) -> Error {
-        Error::model(self.folder.join("config.json"), problem)
+        match &self.source {
+            Source::Files { folder, .. } => Error::model(folder.join("config.json"), problem),
+            Source::Synthetic { model, part } => Error::model(format!("synthetic {model}, {part}"), problem),
+        }
     }
 
     /// The weight files, for [`fingerprint`].
     pub fn files(&self) -> Vec<PathBuf> {
-        self.shards.iter().map(|shard| shard.path.clone()).collect()
+        match &self.source {
+            Source::Files { shards, .. } => shards.iter().map(|shard| shard.path.clone()).collect(),
+            Source::Synthetic { .. } => Vec::new(),
+        }
     }
 
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// The keys from the top.
+    /// The keys from the top, for weights as they are stored on a GPU (bf16) or computed with on the CPU (f32).
     pub fn keys(&self) -> Keys<'_> {
-        Keys { checkpoint: self, path: String::new() }
+        let precision = if self.device.is_cpu() { Precision::F32 } else { Precision::Bf16 };
+        Keys { checkpoint: self, path: String::new(), precision }
     }
 
     /// Says at debug level which tensors nothing asked for.
     pub fn report_unused(&self) {
+        let Source::Files { folder, keys, .. } = &self.source else { return };
         let taken = self.taken.lock().unwrap_or_else(|e| e.into_inner());
-        let unused: Vec<_> = self.keys.keys().filter(|key| !taken.contains(*key)).collect();
+        let unused: Vec<_> = keys.keys().filter(|key| !taken.contains(*key)).collect();
         if !unused.is_empty() {
-            tracing::debug!(folder = %self.folder.display(), ?unused, "unused tensors");
+            tracing::debug!(folder = %folder.display(), ?unused, "unused tensors");
+        }
+    }
+
+    fn has(&self, key: &str) -> bool {
+        match &self.source {
+            Source::Files { keys, .. } => keys.contains_key(key),
+            Source::Synthetic { .. } => true,
         }
     }
 
     /// A tensor as it is stored: bf16, f16 or f32.
     fn take(&self, key: &str, shape: &[usize]) -> Result<Tensor> {
-        let shard = self.keys.get(key).map(|&index| &self.shards[index]);
-        let shard = shard.ok_or_else(|| Error::model(&self.folder, format!("tensor {key} {shape:?} is missing")))?;
-        let info = shard.metadata.info(key).ok_or_else(|| Error::model(&shard.path, format!("tensor {key} is missing")))?;
-        if info.shape != shape {
-            return Err(Error::model(&shard.path, format!("tensor {key} has shape {:?}, but the config asks for {shape:?}", info.shape)));
-        }
-        let dtype = match info.dtype {
-            safetensors::Dtype::BF16 => DType::BF16,
-            safetensors::Dtype::F16 => DType::F16,
-            safetensors::Dtype::F32 => DType::F32,
-            other => return Err(Error::model(&shard.path, format!("tensor {key} is stored as {other}; bf16, f16 and f32 are read"))),
+        let (folder, shards, keys) = match &self.source {
+            Source::Files { folder, shards, keys } => (folder, shards, keys),
+            Source::Synthetic { model, .. } => return model.draw(key, shape, &self.device),
         };
+        let shard = keys.get(key).map(|&index| &shards[index]);
+        let shard = shard.ok_or_else(|| Error::model(folder, format!("tensor {key} {shape:?} is missing")))?;
         self.taken.lock().unwrap_or_else(|e| e.into_inner()).insert(key.to_owned());
-        let (start, end) = info.data_offsets;
-        Ok(Tensor::from_raw_buffer(&shard.map[shard.data + start..shard.data + end], dtype, shape, &self.device)?)
+        shard.read(key, shape, &self.device)
     }
 }
 
@@ -194,26 +286,45 @@ fn shard_path(folder: &Path, index: &Path, name: &str) -> Result<PathBuf> {
     Err(Error::model(path, "this shard is named by the index but missing; download it again"))
 }
 
-/// A place in a checkpoint's tree of names, such as `transformer_blocks.3.attn`.
+/// A place in a checkpoint's tree of names, such as `transformer_blocks.3.attn`, and how the linear layers below it are held.
 #[derive(Clone)]
 pub struct Keys<'a> {
     checkpoint: &'a Checkpoint,
     path: String,
+    precision: Precision,
 }
 
 impl<'a> Keys<'a> {
     /// The place `name` below this one.
     pub fn at(&self, name: impl Display) -> Keys<'a> {
         let path = if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) };
-        Keys { checkpoint: self.checkpoint, path }
+        Keys { path, ..self.clone() }
+    }
+
+    /// The same place, with the linear layers below it held so.
+    pub fn with(&self, precision: Precision) -> Keys<'a> {
+        Keys { precision, ..self.clone() }
     }
 
     pub fn path(&self) -> &str {
         &self.path
     }
 
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The type of activations here, and of what is not quantised: on the CPU always f32.
+    pub fn dtype(&self) -> DType {
+        if self.checkpoint.device.is_cpu() { DType::F32 } else { self.precision.dtype() }
+    }
+
+    pub fn device(&self) -> &'a Device {
+        &self.checkpoint.device
+    }
+
     pub fn has(&self, name: &str) -> bool {
-        self.checkpoint.keys.contains_key(&self.at(name).path)
+        self.checkpoint.has(&self.at(name).path)
     }
 
     /// A tensor in its stored type (bf16, f16 or f32); missing or of another shape is an error that names key and file.
@@ -221,7 +332,12 @@ impl<'a> Keys<'a> {
         self.checkpoint.take(&self.at(name).path, shape)
     }
 
-    /// The same in f32: for biases, norms and embeddings.
+    /// The same in the type of activations: for biases, norms, embeddings and convolutions.
+    pub fn take_active(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        Ok(self.take(name, shape)?.to_dtype(self.dtype())?)
+    }
+
+    /// The same in f32, whatever activations are.
     pub fn take_f32(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         Ok(self.take(name, shape)?.to_dtype(DType::F32)?)
     }

@@ -1,6 +1,6 @@
 //! What a picture is made from.
 
-use crate::{Adapter, Error, Result, Size};
+use crate::{Adapter, Error, Result, Size, memory::Workload};
 use std::sync::Arc;
 
 /// Everything that decides the pixels of a batch of pictures.
@@ -29,6 +29,11 @@ impl GenerateParams {
 
     pub fn new(prompt: impl Into<String>, size: Size) -> Self {
         Self { prompt: prompt.into(), size, steps: 20, guidance: 3.5, seed: 0, count: 1, max_sequence_length: 128, adapters: Vec::new() }
+    }
+
+    /// What decides their memory.
+    pub fn workload(&self) -> Workload {
+        Workload::generate(self.size, self.max_sequence_length, self.count)
     }
 
     /// Refuses values outside the documented limits, each with a sentence that names the limit.

@@ -1,23 +1,26 @@
 //! Prompt → picture, one step at a time. The whole of generation on one page.
 
 use crate::{
-    AdapterSet, Coverage, Error, GenerateParams, Result,
-    checkpoint::check_model_folder,
+    AdapterSet, Coverage, Error, GenerateParams, Model, Precision, Result,
     latents::PackedLatents,
+    memory::{Placement, Sizes},
+    residence::{self, Part},
     scheduler::Scheduler,
     text_encoder::{Conditioning, TextEncoder},
     transformer::{Step, Transformer},
     vae::Vae,
 };
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
-use std::{ops::ControlFlow, path::Path};
+use std::ops::ControlFlow;
 
-/// A loaded model: weights that never change.
+/// A loaded model: weights that never change. Where memory is short, text encoders and VAE come and go.
 pub struct Pipeline {
     /// The folder's name, such as `flux-mini`.
     pub name: String,
     pub device: Device,
+    pub placement: Placement,
+    pub sizes: Sizes,
     pub text_encoder: TextEncoder,
     pub transformer: Transformer,
     pub vae: Vae,
@@ -39,26 +42,34 @@ pub struct Generation {
 }
 
 impl Pipeline {
-    /// Loads a FLUX.1 folder in diffusers layout.
-    pub fn load(model: &Path, device: &Device) -> Result<Self> {
-        check_model_folder(model)?;
-        let (transformer, (text_encoder, vae)) = rayon::join(
-            || Transformer::load(model, device),
-            || rayon::join(|| TextEncoder::load(model, device), || Vae::load(model, device)),
-        );
-        Ok(Self {
-            name: folder_name(model),
-            device: device.clone(),
-            text_encoder: text_encoder?,
-            transformer: transformer?,
-            vae: vae?,
-            scheduler: Scheduler::load(model)?,
-        })
+    /// Loads a FLUX.1 folder in diffusers layout: in f32 on the CPU, on a GPU in the most exact precision that fits.
+    pub fn load(model: impl Into<Model>, device: &Device) -> Result<Self> {
+        Self::load_in(model, device, None)
+    }
+
+    /// The same with the transformer's blocks in a given precision.
+    pub fn load_in(model: impl Into<Model>, device: &Device, precision: Option<Precision>) -> Result<Self> {
+        let model = model.into();
+        model.check()?;
+        let sizes = Sizes::of(&model)?;
+        let placement = residence::place(&sizes, device, precision)?;
+        let transformer = || Transformer::from_checkpoint(&model.part("transformer", device)?, placement.precision);
+        let others = || residence::open(&model, device, placement.text);
+        // A GPU's memory is filled one part after the other, so that what is on its way counts once.
+        let (transformer, others) = if device.is_cpu() { rayon::join(transformer, others) } else { (transformer(), others()) };
+        let (transformer, (text_encoder, vae)) = (transformer?, others?);
+        let (name, device, scheduler) = (model.name(), device.clone(), Scheduler::load(&model)?);
+        let pipeline = Self { name, device, placement, sizes, text_encoder, transformer, vae, scheduler };
+        pipeline.load_what_fits()?;
+        Ok(pipeline)
     }
 
     /// Checks the parameters, encodes the prompt, draws the noise.
     pub fn start(&self, params: GenerateParams) -> Result<Generation> {
         params.check()?;
+        let workload = params.workload();
+        self.check_memory(&workload)?;
+        self.make_room(Part::TextEncoder, &workload)?;
         let conditioning = self.text_encoder.encode(&[&params.prompt], params.max_sequence_length)?;
         let noise = PackedLatents::noise(params.seed, params.count, params.size, &self.device)?;
         self.start_from(params, conditioning, noise)
@@ -67,6 +78,7 @@ impl Pipeline {
     /// The same from a conditioning and noise that the caller brings; `prompt`, `seed` and `max_sequence_length` are not used.
     pub fn start_from(&self, params: GenerateParams, conditioning: Conditioning, latents: PackedLatents) -> Result<Generation> {
         params.check()?;
+        self.make_room(Part::Transformer, &params.workload())?;
         let (adapters, coverage) = AdapterSet::mount(&self.transformer, &params.adapters)?;
         let sigmas = self.scheduler.sigmas(params.steps, params.size);
         Ok(Generation { params, conditioning, adapters, coverage, sigmas, latents, velocity: None, done: 0 })
@@ -99,7 +111,7 @@ impl Generation {
             sigma: &vec![sigma; rows],
             guidance: &vec![self.params.guidance; rows],
         };
-        let velocity = pipeline.transformer.forward(&self.latents, &step, &self.adapters)?;
+        let velocity = pipeline.transformer.forward(&self.latents, &step, &self.adapters)?.to_dtype(DType::F32)?;
         self.latents = PackedLatents((&self.latents.0 + (&velocity * (next - sigma))?)?);
         self.velocity = Some(velocity);
         self.done += 1;
@@ -123,6 +135,7 @@ impl Generation {
                 "the numbers of this picture ran off to infinity; lower the strength of its adapters or its guidance",
             ));
         }
+        pipeline.make_room(Part::Vae, &self.params.workload())?;
         pipeline.vae.decode(&self.latents.unpack(self.params.size)?)
     }
 
@@ -148,9 +161,4 @@ impl Generation {
     pub fn coverage(&self) -> &[Coverage] {
         &self.coverage
     }
-}
-
-fn folder_name(model: &Path) -> String {
-    let absolute = model.canonicalize().unwrap_or_else(|_| model.to_owned());
-    absolute.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }

@@ -2,7 +2,7 @@
 //!
 //! diffusers `schedulers/scheduling_flow_match_euler_discrete.py`, `pipelines/flux/pipeline_flux.py` (`calculate_shift`).
 
-use crate::{Error, Result, Size, checkpoint::read_json};
+use crate::{Error, Model, Result, Size, checkpoint::read_json};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -56,7 +56,14 @@ impl Default for Scheduler {
 }
 
 impl Scheduler {
-    pub fn load(model: &Path) -> Result<Self> {
+    pub fn load(model: &Model) -> Result<Self> {
+        match model {
+            Model::Folder(folder) => Self::read(folder),
+            Model::Synthetic(synthetic) => Ok(synthetic.config("scheduler")),
+        }
+    }
+
+    fn read(model: &Path) -> Result<Self> {
         let path = model.join("scheduler").join("scheduler_config.json");
         let scheduler: Self = read_json(&path)?;
         let refused = [

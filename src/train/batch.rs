@@ -10,7 +10,7 @@ use crate::{Dataset, Recipe, Result};
 use candle_core::Tensor;
 use engine::latents::{Latents, PackedLatents};
 use engine::text_encoder::Conditioning;
-use engine::{Pipeline, Size, transformer};
+use engine::{Pipeline, Size, device, transformer};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -84,10 +84,12 @@ struct Rows {
 }
 
 impl Rows {
+    /// From here on the batch is on the pipeline's device.
     fn into_batch(self, pipeline: &Pipeline, recipe: &Recipe, size: Size) -> Result<Batch> {
-        let pictures = pipeline.vae.normalise(&Tensor::cat(&self.latents, 0)?)?.pack()?;
-        let noise: PackedLatents = Latents(Tensor::cat(&self.noise, 0)?).pack()?;
-        let column = |of: fn(&Conditioning) -> &Tensor| Tensor::cat(&self.conditioning.iter().map(of).collect::<Vec<_>>(), 0);
+        let send = |tensor: &Tensor| device::send(tensor, &pipeline.device);
+        let pictures = PackedLatents(send(&pipeline.vae.normalise(&Tensor::cat(&self.latents, 0)?)?.pack()?.0)?);
+        let noise = PackedLatents(send(&Latents(Tensor::cat(&self.noise, 0)?).pack()?.0)?);
+        let column = |of: fn(&Conditioning) -> &Tensor| send(&Tensor::cat(&self.conditioning.iter().map(of).collect::<Vec<_>>(), 0)?);
         Ok(Batch {
             example: Example::new(&pictures, &noise, &self.sigma, recipe.weighting)?,
             conditioning: Conditioning { pooled: column(|c| &c.pooled)?, tokens: column(|c| &c.tokens)? },

@@ -16,9 +16,19 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] engine::Error),
     #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
+    Tensor(candle_core::Error),
     #[error("{}", sentence(.0))]
     Io(#[from] std::io::Error),
+}
+
+/// Memory that ran out is told apart by the engine.
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        match error.into() {
+            engine::Error::Tensor(error) => Self::Tensor(error),
+            error => Self::Engine(error),
+        }
+    }
 }
 
 fn sentence(error: &std::io::Error) -> String {

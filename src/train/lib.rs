@@ -10,6 +10,7 @@ pub mod dataset;
 pub mod error;
 pub mod estimate;
 mod lora;
+mod number;
 pub mod objective;
 pub mod optimizer;
 mod order;
@@ -21,6 +22,7 @@ pub mod state;
 mod tensor_file;
 pub mod tensorboard;
 pub mod trainer;
+mod update;
 
 pub use dataset::Dataset;
 pub use error::{Error, Result};

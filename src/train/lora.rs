@@ -1,19 +1,16 @@
-//! The trainable LoRA pairs: one flat buffer of weights, and the variables on the device that show it to the model.
+//! The trainable LoRA pairs: variables on the device, which show the model what the optimiser's flat buffer holds.
 
 use crate::random::{self, Purpose};
 use crate::recipe::targets;
-use crate::tensor_file::TensorFile;
 use crate::{Recipe, Result};
 use candle_core::{Tensor, Var};
 use engine::linear::LinearId;
-use engine::{Adapter, AdapterSet, Device, LoraPair, Pipeline};
+use engine::{Adapter, AdapterSet, LoraPair, Pipeline};
 use std::collections::BTreeMap;
 
 pub struct Lora {
     modules: Vec<Module>,
     scale: f64,
-    /// A and B of each module in turn; the truth, of which the variables are copies.
-    values: Vec<f32>,
 }
 
 struct Module {
@@ -39,12 +36,10 @@ impl Lora {
                 b: Var::zeros((linear.out_features, recipe.rank), candle_core::DType::F32, device)?,
             });
         }
-        let mut lora = Self { modules, scale: recipe.alpha / recipe.rank as f64, values: Vec::new() };
-        lora.values = flatten(lora.variables().iter().map(Var::as_tensor))?;
-        Ok(lora)
+        Ok(Self { modules, scale: recipe.alpha / recipe.rank as f64 })
     }
 
-    /// All A and B, in the order of the flat buffer.
+    /// A and B of each module in turn: the order of the flat buffers of weights, gradients and moments.
     pub fn variables(&self) -> Vec<Var> {
         self.modules.iter().flat_map(|module| [module.a.clone(), module.b.clone()]).collect()
     }
@@ -55,7 +50,7 @@ impl Lora {
     }
 
     pub fn parameters(&self) -> usize {
-        self.values.len()
+        self.lengths().iter().sum()
     }
 
     /// The pairs as the model wants them; they share the variables' memory and follow every update.
@@ -67,14 +62,19 @@ impl Lora {
         set
     }
 
-    /// Lets the optimiser change the weights, and shows them to the model.
-    pub fn update(&mut self, change: impl FnOnce(&mut [f32])) -> Result<()> {
-        change(&mut self.values);
-        let mut rest = self.values.as_slice();
+    /// All weights one after the other, [n].
+    pub fn flat(&self) -> Result<Tensor> {
+        let flat: Vec<_> = self.variables().iter().map(|variable| variable.flatten_all()).collect::<candle_core::Result<_>>()?;
+        Ok(Tensor::cat(&flat, 0)?)
+    }
+
+    /// Shows new weights to the model; flat: [n], on the device.
+    pub fn show(&self, flat: &Tensor) -> Result<()> {
+        let mut start = 0;
         for variable in self.variables() {
-            let (mine, others) = rest.split_at(variable.elem_count());
-            variable.set(&Tensor::from_slice(mine, variable.shape(), variable.device())?)?;
-            rest = others;
+            let length = variable.elem_count();
+            variable.set(&flat.narrow(0, start, length)?.reshape(variable.shape())?)?;
+            start += length;
         }
         Ok(())
     }
@@ -85,24 +85,6 @@ impl Lora {
         let modules = self.modules.iter().map(|module| Ok((module.path.clone(), pair(module)?))).collect::<Result<_>>()?;
         Ok(Adapter { name: name.to_owned(), modules, metadata })
     }
-
-    pub fn save(&self, file: &mut TensorFile) {
-        file.put("lora", &[self.values.len()], self.values.clone());
-    }
-
-    pub fn restore(&mut self, file: &TensorFile) -> Result<()> {
-        let saved = file.floats("lora", self.values.len())?;
-        self.update(|values| values.copy_from_slice(saved))
-    }
-}
-
-/// The tensors' elements one after the other, on the host.
-pub fn flatten<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Result<Vec<f32>> {
-    let mut flat = Vec::new();
-    for tensor in tensors {
-        flat.extend(tensor.to_device(&Device::Cpu)?.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
-    }
-    Ok(flat)
 }
 
 fn copy(variable: &Var) -> Result<Tensor> {

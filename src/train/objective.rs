@@ -4,6 +4,7 @@ use crate::recipe::{Recipe, TimestepSampling, Weighting};
 use crate::{Error, Result};
 use candle_core::{D, Tensor};
 use engine::latents::PackedLatents;
+use engine::{Device, device};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -64,7 +65,7 @@ impl Example {
     /// Mixes pictures with noise, a sigma for each row.
     pub fn new(pictures: &PackedLatents, noise: &PackedLatents, sigma: &[f64], weighting: Weighting) -> Result<Self> {
         let (x, noise) = (&pictures.0, &noise.0);
-        let column = |values: Vec<f32>| Tensor::from_vec(values, (sigma.len(), 1, 1), x.device());
+        let column = |values: Vec<f32>| device::send(&Tensor::from_vec(values, (sigma.len(), 1, 1), &Device::Cpu)?, x.device());
         let share = column(sigma.iter().map(|&sigma| sigma as f32).collect())?;
         let noisy = (x.broadcast_mul(&(1.0 - &share)?)? + noise.broadcast_mul(&share)?)?;
         let weights = column(sigma.iter().map(|&sigma| weight(weighting, sigma) as f32).collect())?;
@@ -92,7 +93,6 @@ pub fn check_finite(what: &str, value: f64, step: usize) -> Result<f64> {
 mod tests {
     use super::*;
     use crate::random::{self, Purpose};
-    use candle_core::Device;
 
     fn sigmas(sampling: TimestepSampling) -> Vec<f64> {
         let recipe = Recipe { timestep_sampling: sampling, ..Recipe::default() };

@@ -1,6 +1,7 @@
 //! A run's folder: recipe, dataset description, caches, checkpoints, samples, events, adapter and what made it.
 
 use crate::dataset::sha256;
+use crate::recipe::Policy;
 use crate::state::{self, Identity, State};
 use crate::{Dataset, Error, Recipe, Result, atomic};
 use engine::Pipeline;
@@ -92,6 +93,13 @@ impl Run {
         Ok(())
     }
 
+    /// Has the run in `folder` go on with another policy: what is kept for the backward pass may change on the way.
+    pub fn change_policy(folder: &Path, policy: Policy) -> Result<()> {
+        let path = folder.join(RECIPE);
+        let recipe = Recipe { gradient_checkpointing: policy, ..Recipe::from_toml(&fs::read_to_string(&path)?)? };
+        atomic::write(&path, recipe.to_toml().as_bytes())
+    }
+
     pub fn name(&self) -> &str {
         self.folder.file_name().and_then(|name| name.to_str()).unwrap_or("adapter")
     }
@@ -105,11 +113,21 @@ impl Run {
         Identity { recipe: self.recipe_hash(), dataset: self.dataset.fingerprint(), model: self.base.hash.clone() }
     }
 
-    /// All of the recipe but its length and its samples.
+    /// All of the recipe but its length, its samples, and what changes time and memory alone.
     fn recipe_hash(&self) -> String {
-        let Recipe { steps, checkpoint_every, keep_checkpoints, sample_prompts, sample_steps, sample_guidance, name, .. } =
-            Recipe::default();
+        let Recipe {
+            steps,
+            checkpoint_every,
+            keep_checkpoints,
+            sample_prompts,
+            sample_steps,
+            sample_guidance,
+            name,
+            gradient_checkpointing,
+            ..
+        } = Recipe::default();
         let fixed = Recipe {
+            gradient_checkpointing,
             steps,
             checkpoint_every,
             keep_checkpoints,
@@ -119,7 +137,9 @@ impl Run {
             name,
             ..self.recipe.clone()
         };
-        sha256(fixed.to_toml().as_bytes())
+        // As it was written before there was a choice: runs from then go on.
+        let toml = fixed.to_toml().replace("gradient_checkpointing = \"auto\"", "gradient_checkpointing = false");
+        sha256(toml.as_bytes())
     }
 
     /// For the adapter file's own header, under the names that other tools read (Stability's ModelSpec).

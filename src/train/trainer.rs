@@ -2,20 +2,27 @@
 
 use crate::batch::Batches;
 use crate::cache::{Audit, Cache};
-use crate::lora::{self, Lora};
+use crate::estimate;
+use crate::lora::Lora;
+use crate::number::Number;
 use crate::objective::check_finite;
-use crate::optimizer::{self, Optimizer, schedule};
+use crate::optimizer::schedule;
+use crate::recipe::Policy;
 use crate::run::Run;
 use crate::samples::{Progress, Samples};
 use crate::state::{self, State};
 use crate::tensor_file::TensorFile;
 use crate::tensorboard::EventFile;
+use crate::update::{Settings, Update};
 use crate::{Dataset, Recipe, Result};
-use engine::transformer::Checkpointing;
+use engine::device::Mark;
+use engine::memory::Workload;
+use engine::residence::Part;
+use engine::transformer::{Checkpointing, Gradients};
 use engine::{Adapter, Pipeline};
 use image::RgbImage;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// A run of training: owns its state; lent the pipeline for one small piece of work at a time.
 pub struct Trainer {
@@ -23,11 +30,14 @@ pub struct Trainer {
     cache: Cache,
     batches: Batches,
     lora: Lora,
-    optimizer: Box<dyn Optimizer>,
+    update: Update,
     state: State,
     gathered: Gathered,
+    /// Steps that were taken, and whose numbers are still on their way from the device.
+    taken: VecDeque<Taken>,
     events: EventFile,
     phase: Phase,
+    plan: Plan,
 }
 
 enum Phase {
@@ -40,20 +50,38 @@ enum Phase {
     Done,
 }
 
+/// What decides the run's memory, and what is kept for the backward pass.
+struct Plan {
+    workload: Workload,
+    checkpointing: Checkpointing,
+}
+
 /// Micro-batches of the optimiser step in the making.
 struct Gathered {
-    micro: usize,
-    loss: f64,
-    gradients: Vec<f32>,
-    seconds: f64,
+    gradients: Gradients,
+    losses: Vec<Number>,
+    /// Begin and end of each.
+    times: Vec<(Mark, Mark)>,
 }
+
+/// A step whose numbers nobody has waited for yet.
+struct Taken {
+    step: usize,
+    learning_rate: f64,
+    norm: Number,
+    losses: Vec<Number>,
+    times: Vec<(Mark, Mark)>,
+}
+
+/// So far the host may run ahead of a GPU: enough to keep it busy, and little enough that a stop or a picture soon has its turn.
+const AHEAD: usize = 2;
 
 /// What one call of [`Trainer::advance`] did.
 #[derive(Debug)]
 pub enum Event {
     /// A picture and its caption were encoded (or found in the cache).
     Prepared { done: usize, total: usize },
-    /// A micro-batch whose optimiser step is not complete yet.
+    /// A micro-batch whose optimiser step is not complete yet, or was taken by a GPU that has not told its numbers yet.
     Accumulated { done: usize, of: usize },
     /// An optimiser step: `step` counts from 1.
     Step { step: usize, steps: usize, loss: f64, learning_rate: f64, gradient_norm: f64, seconds: f64 },
@@ -71,17 +99,22 @@ impl Trainer {
     /// Starts a run in `folder` (created; refused when it already holds a run). Checks recipe, dataset and targets against the model first; writes recipe and dataset description.
     pub fn start(pipeline: &Pipeline, recipe: Recipe, dataset: Dataset, folder: &Path) -> Result<Self> {
         recipe.check()?;
-        let lora = Lora::new(pipeline, &recipe)?;
+        let (lora, plan) = (Lora::new(pipeline, &recipe)?, Plan::of(pipeline, &recipe)?);
         let run = Run::create(pipeline, recipe, dataset, folder)?;
-        Self::open(pipeline, run, lora)
+        Self::open(pipeline, run, lora, plan)
     }
 
     /// Goes on from the newest whole checkpoint in `folder` (or from the beginning when there is none), bit-identical to a run that was never interrupted.
     /// Refuses when recipe, dataset or model differ from those of the run (`recipe.steps` may grow).
     pub fn resume(pipeline: &Pipeline, dataset: Dataset, folder: &Path) -> Result<Self> {
         let run = Run::reopen(pipeline, dataset, folder)?;
-        let lora = Lora::new(pipeline, &run.recipe)?;
-        Self::open(pipeline, run, lora)
+        let (lora, plan) = (Lora::new(pipeline, &run.recipe)?, Plan::of(pipeline, &run.recipe)?);
+        Self::open(pipeline, run, lora, plan)
+    }
+
+    /// Has the run in `folder` keep more or less for the backward pass when it is resumed: its result stays the same.
+    pub fn change_policy(folder: &Path, policy: Policy) -> Result<()> {
+        Run::change_policy(folder, policy)
     }
 
     pub fn recipe(&self) -> &Recipe {
@@ -120,11 +153,15 @@ impl Trainer {
     }
 
     /// One unit of work: one picture encoded, one micro-batch, one denoising step of a sample, one checkpoint.
-    /// An error changes nothing: the same unit can be tried again.
+    /// An error changes nothing: the same unit can be tried again, an unfinished optimiser step from its first micro-batch.
     pub fn advance(&mut self, pipeline: &Pipeline) -> Result<Event> {
+        let waits = !matches!(self.phase, Phase::Train) || self.taken.len() >= AHEAD;
+        if let Some(event) = self.told(waits)? {
+            return Ok(event);
+        }
         match self.phase {
             Phase::Prepare(index) => self.prepare(pipeline, index),
-            Phase::Train => self.micro_step(pipeline),
+            Phase::Train => self.micro_step(pipeline).or_else(|error| self.gathered.clear().and(Err(error))),
             Phase::Checkpoint => {
                 let event = self.checkpoint()?;
                 self.phase = self.after_checkpoint()?;
@@ -136,11 +173,16 @@ impl Trainer {
         }
     }
 
+    /// The next step that was taken and not told yet; waits for it. To be asked before a checkpoint out of turn, until there is none.
+    pub fn settle(&mut self) -> Result<Option<Event>> {
+        self.told(true)
+    }
+
     /// Writes a checkpoint now, out of turn: before a stop. Micro-batches of an unfinished step are drawn again after a resume.
     pub fn checkpoint(&mut self) -> Result<Event> {
+        while self.settle()?.is_some() {}
         let mut tensors = TensorFile::default();
-        self.lora.save(&mut tensors);
-        self.optimizer.save(&mut tensors);
+        self.update.save(&mut tensors)?;
         let keep = self.run.recipe.keep_checkpoints;
         let folder = state::save(&self.run.folder, &self.state, &tensors, &self.adapter()?, keep)?;
         let adapter = folder.join(state::ADAPTER);
@@ -151,20 +193,20 @@ impl Trainer {
         matches!(self.phase, Phase::Done)
     }
 
-    fn open(pipeline: &Pipeline, run: Run, mut lora: Lora) -> Result<Self> {
-        let mut optimizer = optimizer::new(&run.recipe, &lora.lengths());
+    fn open(pipeline: &Pipeline, run: Run, lora: Lora, plan: Plan) -> Result<Self> {
+        let mut update = Update::new(&run.recipe, &lora, &pipeline.device)?;
         let mut state = State { step: 0, seed: run.recipe.seed, losses: Vec::new(), run: run.identity() };
         if let Some(checkpoint) = state::newest(&run.folder)? {
             checkpoint.state.run.check(&state.run)?;
-            lora.restore(&checkpoint.tensors)?;
-            optimizer.restore(&checkpoint.tensors)?;
+            update.restore(&checkpoint.tensors, &lora)?;
             state = checkpoint.state;
         }
         let cache = Cache::open(pipeline, &run.recipe, &run.folder.join("cache"))?;
         let batches = Batches::new(&run.recipe, &run.dataset);
         let events = EventFile::create(&run.folder, state.step + 1)?;
-        let gathered = Gathered::nothing(lora.parameters());
-        Ok(Self { run, cache, batches, lora, optimizer, state, gathered, events, phase: Phase::Prepare(0) })
+        let gathered = Gathered::nothing(Gradients::zeros(&lora.variables(), &pipeline.device)?);
+        let (taken, phase) = (VecDeque::new(), Phase::Prepare(0));
+        Ok(Self { run, cache, batches, lora, update, state, gathered, taken, events, phase, plan })
     }
 
     fn prepare(&mut self, pipeline: &Pipeline, index: usize) -> Result<Event> {
@@ -187,37 +229,53 @@ impl Trainer {
     }
 
     fn micro_step(&mut self, pipeline: &Pipeline) -> Result<Event> {
-        let started = Instant::now();
         let (step, recipe) = (self.state.step + 1, &self.run.recipe);
-        let batch = self.batches.draw(pipeline, recipe, &self.run.dataset, &self.cache, step, self.gathered.micro)?;
-        let checkpointing = if recipe.gradient_checkpointing { Checkpointing::Full } else { Checkpointing::None };
-        let (noisy, adapters, variables) = (&batch.example.noisy, self.lora.mounted(), self.lora.variables());
-        let (loss, gradients) =
-            pipeline.transformer.gradients(noisy, &batch.step(), &adapters, &variables, checkpointing, &|v| batch.example.loss(v))?;
-        let loss = f64::from(loss.to_scalar::<f32>()?);
-        self.gathered.add(check_finite("loss", loss, step)?, &lora::flatten(gradients.iter())?, started);
-        if self.gathered.micro < recipe.accumulate {
-            return Ok(Event::Accumulated { done: self.gathered.micro, of: recipe.accumulate });
+        pipeline.make_room(Part::Transformer, &self.plan.workload)?;
+        let begun = Mark::now(&pipeline.device)?;
+        let batch = self.batches.draw(pipeline, recipe, &self.run.dataset, &self.cache, step, self.gathered.losses.len())?;
+        let (noisy, adapters, gradients) = (&batch.example.noisy, self.lora.mounted(), &self.gathered.gradients);
+        let loss = pipeline
+            .transformer
+            .add_gradients(noisy, &batch.step(), &adapters, gradients, self.plan.checkpointing, &|v| batch.example.loss(v))?;
+        let loss = Number::of(&loss)?;
+        if let Number::Known(loss) = loss {
+            check_finite("loss", loss, step)?;
         }
-        self.optimizer_step(step)
+        self.gathered.losses.push(loss);
+        self.gathered.times.push((begun, Mark::now(&pipeline.device)?));
+        let done = self.gathered.losses.len();
+        if done < recipe.accumulate {
+            return Ok(Event::Accumulated { done, of: recipe.accumulate });
+        }
+        self.optimizer_step(step)?;
+        Ok(self.told(false)?.unwrap_or(Event::Accumulated { done, of: done }))
     }
 
-    fn optimizer_step(&mut self, step: usize) -> Result<Event> {
+    fn optimizer_step(&mut self, step: usize) -> Result<()> {
         let recipe = &self.run.recipe;
-        let Gathered { loss, mut gradients, seconds, .. } =
-            std::mem::replace(&mut self.gathered, Gathered::nothing(self.lora.parameters()));
-        let (loss, share) = (loss / recipe.accumulate as f64, 1.0 / recipe.accumulate as f32);
-        gradients.iter_mut().for_each(|gradient| *gradient *= share);
-        let gradient_norm = check_finite("gradient", optimizer::clip(&mut gradients, recipe.max_grad_norm), step)?;
         let learning_rate = schedule::learning_rate(recipe, step);
-        self.lora.update(|weights| self.optimizer.step(step, learning_rate, weights, &gradients))?;
+        let settings = Settings { step, learning_rate, accumulated: recipe.accumulate, max_grad_norm: recipe.max_grad_norm };
+        let norm = self.update.step(settings, self.gathered.gradients.flat(), &self.lora)?;
+        let (losses, times) = self.gathered.clear()?;
+        self.taken.push_back(Taken { step, learning_rate, norm, losses, times });
         self.state.step = step;
-        self.state.losses.push(loss);
         if self.is_at_checkpoint() {
             self.phase = Phase::Checkpoint;
         }
+        Ok(())
+    }
+
+    /// The oldest step that was not told yet: when its numbers are there, or after waiting for them.
+    fn told(&mut self, waits: bool) -> Result<Option<Event>> {
+        if !self.taken.front().is_some_and(|taken| waits || taken.is_there()) {
+            return Ok(None);
+        }
+        let Some(taken) = self.taken.pop_front() else { return Ok(None) };
+        let (step, learning_rate) = (taken.step, taken.learning_rate);
+        let (loss, gradient_norm, seconds) = taken.numbers()?;
+        self.state.losses.push(loss);
         self.events.scalars(step, &[("loss", loss), ("learning_rate", learning_rate), ("gradient_norm", gradient_norm)])?;
-        Ok(Event::Step { step, steps: self.run.recipe.steps, loss, learning_rate, gradient_norm, seconds })
+        Ok(Some(Event::Step { step, steps: self.run.recipe.steps, loss, learning_rate, gradient_norm, seconds }))
     }
 
     fn sample(&mut self, pipeline: &Pipeline) -> Result<Event> {
@@ -259,15 +317,47 @@ impl Trainer {
     }
 }
 
+impl Plan {
+    /// A run that cannot fit the GPU is refused.
+    fn of(pipeline: &Pipeline, recipe: &Recipe) -> Result<Self> {
+        let workload = estimate::workload(recipe, pipeline.transformer.linears())?;
+        let policy = recipe.gradient_checkpointing;
+        let checkpointing = policy.resolve(&pipeline.sizes, pipeline.placement, &workload, pipeline.budget()?);
+        let workload = workload.with(checkpointing);
+        pipeline.check_memory(&workload)?;
+        Ok(Self { workload, checkpointing })
+    }
+}
+
 impl Gathered {
-    fn nothing(parameters: usize) -> Self {
-        Self { micro: 0, loss: 0.0, gradients: vec![0.0; parameters], seconds: 0.0 }
+    fn nothing(gradients: Gradients) -> Self {
+        Self { gradients, losses: Vec::new(), times: Vec::new() }
     }
 
-    fn add(&mut self, loss: f64, gradients: &[f32], started: Instant) {
-        self.gradients.iter_mut().zip(gradients).for_each(|(sum, gradient)| *sum += gradient);
-        self.loss += loss;
-        self.micro += 1;
-        self.seconds += started.elapsed().as_secs_f64();
+    /// Begins anew; returns what was heard of the micro-batches.
+    fn clear(&mut self) -> Result<(Vec<Number>, Vec<(Mark, Mark)>)> {
+        self.gradients.clear()?;
+        Ok((std::mem::take(&mut self.losses), std::mem::take(&mut self.times)))
+    }
+}
+
+impl Taken {
+    fn is_there(&self) -> bool {
+        self.norm.is_there() && self.losses.iter().all(Number::is_there)
+    }
+
+    /// Mean loss, norm of the gradients, and seconds of the micro-batches.
+    fn numbers(self) -> Result<(f64, f64, f64)> {
+        let count = self.losses.len() as f64;
+        let mut loss = 0.0;
+        for one in self.losses {
+            loss += check_finite("loss", one.wait()?, self.step)?;
+        }
+        let norm = check_finite("gradient", self.norm.wait()?, self.step)?;
+        let mut seconds = 0.0;
+        for (begun, ended) in &self.times {
+            seconds += ended.seconds_since(begun)?;
+        }
+        Ok((loss / count, norm, seconds))
     }
 }

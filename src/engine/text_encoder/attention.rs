@@ -1,7 +1,7 @@
 //! Attention with a bias on the scores, as CLIP (causal mask) and T5 (relative positions) need it.
 
 use crate::{Result, linear::Linear, ops};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 pub struct Attention {
     pub q: Linear,
@@ -17,9 +17,9 @@ impl Attention {
     /// x: [B, S, C]; bias: [H or 1, S, S] → [B, S, C]
     pub fn forward(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
         let (b, s, _) = x.dims3()?;
-        // (b, s, h·d) -> (b, s, h, d)
-        let heads = |linear: &Linear| -> Result<Tensor> { Ok(linear.apply(x)?.reshape((b, s, self.heads, ()))?) };
+        // (b, s, h·d) -> (b, s, h, d), in f32 as the reference's softmax: T5's scores are not scaled, and bf16 has three digits.
+        let heads = |linear: &Linear| -> Result<Tensor> { Ok(linear.apply(x)?.to_dtype(DType::F32)?.reshape((b, s, self.heads, ()))?) };
         let attended = ops::attention_with_bias(&heads(&self.q)?, &heads(&self.k)?, &heads(&self.v)?, self.scale, bias)?;
-        self.out.apply(&attended)
+        self.out.apply(&attended.to_dtype(x.dtype())?)
     }
 }

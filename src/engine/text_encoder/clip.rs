@@ -10,25 +10,39 @@ use crate::{
 };
 use candle_core::{Device, IndexOp, Tensor};
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
 
 /// text_encoder/config.json
 #[derive(Clone, Debug, Deserialize)]
-struct Config {
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
+pub struct Config {
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
     num_attention_heads: usize,
-    max_position_embeddings: usize,
+    pub max_position_embeddings: usize,
     hidden_act: Activation,
     #[serde(default = "default_eps")]
     layer_norm_eps: f32,
-    eos_token_id: u32,
+    pub eos_token_id: u32,
 }
 
 fn default_eps() -> f32 {
     1e-5
+}
+
+impl Config {
+    fn check(&self) -> std::result::Result<(), String> {
+        match self.num_attention_heads {
+            0 => Err("num_attention_heads must be greater than 0".into()),
+            heads if !self.hidden_size.is_multiple_of(heads) => Err("hidden_size must be a multiple of num_attention_heads".into()),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn parameters(&self) -> usize {
+        let (width, tables) = (self.hidden_size, self.vocab_size + self.max_position_embeddings);
+        tables * width + self.num_hidden_layers * width * (4 * width + 2 * self.intermediate_size)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -65,13 +79,9 @@ pub struct ClipOutput {
 }
 
 impl Clip {
-    /// The encoder and its weight files.
-    pub(super) fn load(model: &Path, device: &Device) -> Result<(Self, Vec<PathBuf>)> {
-        let checkpoint = Checkpoint::open(model, "text_encoder", device)?;
+    pub(super) fn load(checkpoint: &Checkpoint) -> Result<Self> {
         let config: Config = checkpoint.config()?;
-        if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
-            return Err(checkpoint.config_error("hidden_size must be a multiple of num_attention_heads"));
-        }
+        config.check().map_err(|problem| checkpoint.config_error(problem))?;
         // Newer transformers drop the outer module from the names.
         let root = checkpoint.keys();
         let keys = if root.has("text_model.embeddings.token_embedding.weight") { root.at("text_model") } else { root };
@@ -79,23 +89,19 @@ impl Clip {
         let layers =
             (0..config.num_hidden_layers).map(|i| Layer::load(&keys.at("encoder.layers").at(i), &config)).collect::<Result<_>>()?;
         let clip = Self {
-            token_embedding: embeddings.take_f32("token_embedding.weight", &[config.vocab_size, config.hidden_size])?,
-            position_embedding: embeddings.take_f32("position_embedding.weight", &[config.max_position_embeddings, config.hidden_size])?,
+            token_embedding: embeddings.take_active("token_embedding.weight", &[config.vocab_size, config.hidden_size])?,
+            position_embedding: embeddings
+                .take_active("position_embedding.weight", &[config.max_position_embeddings, config.hidden_size])?,
             layers,
             final_layer_norm: Norm::load(&keys.at("final_layer_norm"), &config)?,
             config,
-            device: device.clone(),
+            device: checkpoint.device().clone(),
         };
         checkpoint.report_unused();
-        Ok((clip, checkpoint.files()))
+        Ok(clip)
     }
 
-    /// Tokens that every prompt is padded or truncated to.
-    pub fn max_tokens(&self) -> usize {
-        self.config.max_position_embeddings
-    }
-
-    /// ids: one row per prompt, all of one length of at most [`Self::max_tokens`].
+    /// ids: one row per prompt, all of one length of at most `max_position_embeddings`.
     pub fn forward(&self, ids: &[Vec<u32>]) -> Result<ClipOutput> {
         let tokens = ids.first().map_or(0, Vec::len);
         let embedded = embed(&self.token_embedding, ids, &self.device)?;
@@ -172,7 +178,7 @@ struct Norm {
 
 impl Norm {
     fn load(keys: &Keys, config: &Config) -> Result<Self> {
-        let take = |name| keys.take_f32(name, &[config.hidden_size]);
+        let take = |name| keys.take_active(name, &[config.hidden_size]);
         Ok(Self { weight: take("weight")?, bias: take("bias")?, eps: config.layer_norm_eps })
     }
 

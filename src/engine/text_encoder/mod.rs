@@ -6,15 +6,12 @@ mod embedding;
 mod t5;
 mod tokenizer;
 
-pub use clip::{Clip, ClipOutput};
-pub use t5::T5;
+pub use clip::{Clip, ClipOutput, Config as ClipConfig};
+pub use t5::{Config as T5Config, T5};
 
-use crate::{Error, GenerateParams, Result, checkpoint, cores::on_the_cores};
-use candle_core::{Device, Tensor};
-use std::{
-    path::{Path, PathBuf},
-    sync::OnceLock,
-};
+use crate::{Error, GenerateParams, Model, Precision, Result, checkpoint, cores::on_the_cores, evictable::Evictable};
+use candle_core::{DType, Device, Tensor};
+use std::{path::PathBuf, sync::OnceLock};
 use tokenizer::Tokenizer;
 
 /// What the transformer hears of the prompt.
@@ -37,8 +34,10 @@ impl Conditioning {
 }
 
 pub struct TextEncoder {
-    pub clip: Clip,
-    pub t5: T5,
+    pub clip: Evictable<Clip>,
+    pub t5: Evictable<T5>,
+    /// CLIP's tokens: 77.
+    clip_tokens: usize,
     clip_tokenizer: Tokenizer,
     t5_tokenizer: Tokenizer,
     files: Vec<PathBuf>,
@@ -46,16 +45,44 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    pub fn load(model: &Path, device: &Device) -> Result<Self> {
-        let (tokenizers, (clip, t5)) = rayon::join(
-            || rayon::join(|| Tokenizer::clip(&model.join("tokenizer")), || Tokenizer::t5(&model.join("tokenizer_2"))),
-            || rayon::join(|| Clip::load(model, device), || T5::load(model, device)),
-        );
-        let ((clip, mut files), (t5, t5_files)) = (clip?, t5?);
-        let (clip_tokenizer, t5_tokenizer) = (tokenizers.0?, tokenizers.1?);
-        files.extend(t5_files);
-        files.extend(clip_tokenizer.files.iter().chain(&t5_tokenizer.files).cloned());
-        Ok(Self { clip, t5, clip_tokenizer, t5_tokenizer, files, fingerprint: OnceLock::new() })
+    /// Tokenizers, and where the encoders are to be had: they are loaded when they are first needed. T5's linear layers in `precision`.
+    pub fn open(model: &Model, device: &Device, precision: Precision) -> Result<Self> {
+        let (clip_tokenizer, t5_tokenizer) = rayon::join(|| Tokenizer::clip(model), || Tokenizer::t5(model));
+        let (clip_tokenizer, t5_tokenizer) = (clip_tokenizer?, t5_tokenizer?);
+        let checkpoints = [model.part("text_encoder", device)?, model.part("text_encoder_2", device)?];
+        let clip_tokens = checkpoints[0].config::<ClipConfig>()?.max_position_embeddings;
+        let tokenizers = [&clip_tokenizer, &t5_tokenizer].into_iter().flat_map(|tokenizer| tokenizer.files.clone());
+        let files = checkpoints.iter().flat_map(|checkpoint| checkpoint.files()).chain(tokenizers).collect();
+        let parts = |part: &'static str| {
+            let (model, device) = (model.clone(), device.clone());
+            move || model.part(part, &device)
+        };
+        let (clip, t5) = (parts("text_encoder"), parts("text_encoder_2"));
+        Ok(Self {
+            clip: Evictable::new(move || Clip::load(&clip()?)),
+            t5: Evictable::new(move || T5::load(&t5()?, precision)),
+            clip_tokens,
+            clip_tokenizer,
+            t5_tokenizer,
+            files,
+            fingerprint: OnceLock::new(),
+        })
+    }
+
+    /// Loads both encoders now.
+    pub fn load(&self) -> Result<()> {
+        let (clip, t5) = rayon::join(|| self.clip.get().map(drop), || self.t5.get().map(drop));
+        clip.and(t5)
+    }
+
+    /// Frees their memory until the next prompt.
+    pub fn evict(&self) {
+        self.clip.evict();
+        self.t5.evict();
+    }
+
+    pub fn is_resident(&self) -> bool {
+        self.clip.is_resident() && self.t5.is_resident()
     }
 
     /// Encodes prompts, each truncated or padded to `max_sequence_length` T5 tokens (1..=512) and 77 CLIP tokens.
@@ -64,21 +91,22 @@ impl TextEncoder {
         Ok(Conditioning { pooled, tokens: self.t5_hidden(prompts, max_sequence_length)? })
     }
 
-    /// CLIP's last hidden state and pooled output.
+    /// CLIP's last hidden state and pooled output, in f32.
     pub fn clip_output(&self, prompts: &[&str]) -> Result<ClipOutput> {
-        let ids = self.clip_ids(prompts)?;
-        on_the_cores(|| self.clip.forward(&ids))
+        let (ids, clip) = (self.clip_ids(prompts)?, self.clip.get()?);
+        let ClipOutput { last_hidden, pooled } = on_the_cores(|| clip.forward(&ids))?;
+        Ok(ClipOutput { last_hidden: last_hidden.to_dtype(DType::F32)?, pooled: pooled.to_dtype(DType::F32)? })
     }
 
-    /// T5's last hidden state, [B, max_sequence_length, joint].
+    /// T5's last hidden state, [B, max_sequence_length, joint], in f32.
     pub fn t5_hidden(&self, prompts: &[&str], max_sequence_length: usize) -> Result<Tensor> {
-        let ids = self.t5_ids(prompts, max_sequence_length)?;
-        on_the_cores(|| self.t5.forward(&ids))
+        let (ids, t5) = (self.t5_ids(prompts, max_sequence_length)?, self.t5.get()?);
+        Ok(on_the_cores(|| t5.forward(&ids))?.to_dtype(DType::F32)?)
     }
 
     /// CLIP token ids, each padded or truncated to the model's 77.
     pub fn clip_ids(&self, prompts: &[&str]) -> Result<Vec<Vec<u32>>> {
-        self.clip_tokenizer.encode(prompts, self.clip.max_tokens())
+        self.clip_tokenizer.encode(prompts, self.clip_tokens)
     }
 
     /// T5 token ids, each padded or truncated to `max_sequence_length` (1..=512).

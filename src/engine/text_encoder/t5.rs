@@ -4,24 +4,23 @@
 
 use super::{attention::Attention, embedding::embed};
 use crate::{
-    Result,
+    Precision, Result,
     checkpoint::{Checkpoint, Keys},
     linear::Linear,
     ops,
 };
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
 
 /// text_encoder_2/config.json
 #[derive(Clone, Debug, Deserialize)]
-struct Config {
-    vocab_size: usize,
-    d_model: usize,
-    d_kv: usize,
-    d_ff: usize,
-    num_layers: usize,
-    num_heads: usize,
+pub struct Config {
+    pub vocab_size: usize,
+    pub d_model: usize,
+    pub d_kv: usize,
+    pub d_ff: usize,
+    pub num_layers: usize,
+    pub num_heads: usize,
     relative_attention_num_buckets: usize,
     #[serde(default = "default_max_distance")]
     relative_attention_max_distance: usize,
@@ -45,35 +44,24 @@ pub struct T5 {
 }
 
 impl T5 {
-    /// The encoder and its weight files.
-    pub(super) fn load(model: &Path, device: &Device) -> Result<(Self, Vec<PathBuf>)> {
-        let checkpoint = Checkpoint::open(model, "text_encoder_2", device)?;
+    /// Linear layers in `precision`.
+    pub(super) fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config: Config = checkpoint.config()?;
-        if config.feed_forward_proj != "gated-gelu" {
-            return Err(
-                checkpoint.config_error(format!("feed_forward_proj {:?}: only gated-gelu (T5 1.1) is supported", config.feed_forward_proj))
-            );
-        }
-        if config.relative_attention_num_buckets < 4 || config.relative_attention_max_distance <= config.relative_attention_num_buckets / 4
-        {
-            return Err(
-                checkpoint.config_error("relative_attention_num_buckets and relative_attention_max_distance leave no room for distances")
-            );
-        }
-        let (keys, vocab) = (checkpoint.keys(), [config.vocab_size, config.d_model]);
+        config.check().map_err(|problem| checkpoint.config_error(problem))?;
+        let (keys, vocab) = (checkpoint.keys().with(precision), [config.vocab_size, config.d_model]);
         let name = if keys.has("shared.weight") { "shared.weight" } else { "encoder.embed_tokens.weight" };
         let block = |i| Block::load(&keys.at("encoder.block").at(i).at("layer"), &config);
         let bias = "block.0.layer.0.SelfAttention.relative_attention_bias.weight";
         let t5 = Self {
-            embedding: keys.take_f32(name, &vocab)?,
+            embedding: keys.take_active(name, &vocab)?,
             relative_attention_bias: keys.at("encoder").take_f32(bias, &[config.relative_attention_num_buckets, config.num_heads])?,
             blocks: (0..config.num_layers).map(block).collect::<Result<_>>()?,
-            final_layer_norm: keys.take_f32("encoder.final_layer_norm.weight", &[config.d_model])?,
+            final_layer_norm: keys.take_active("encoder.final_layer_norm.weight", &[config.d_model])?,
             config,
-            device: device.clone(),
+            device: checkpoint.device().clone(),
         };
         checkpoint.report_unused();
-        Ok((t5, checkpoint.files()))
+        Ok(t5)
     }
 
     /// ids: one row per prompt, all of one length → last hidden state [B, S, C].
@@ -98,6 +86,27 @@ impl T5 {
 }
 
 impl Config {
+    fn check(&self) -> std::result::Result<(), String> {
+        if self.feed_forward_proj != "gated-gelu" {
+            return Err(format!("feed_forward_proj {:?}: only gated-gelu (T5 1.1) is supported", self.feed_forward_proj));
+        }
+        let buckets = self.relative_attention_num_buckets;
+        if buckets < 4 || self.relative_attention_max_distance <= buckets / 4 {
+            return Err("relative_attention_num_buckets and relative_attention_max_distance leave no room for distances".into());
+        }
+        Ok(())
+    }
+
+    /// Weights of the linear layers, which are quantised.
+    pub fn linear_parameters(&self) -> usize {
+        self.num_layers * self.d_model * (4 * self.num_heads * self.d_kv + 3 * self.d_ff)
+    }
+
+    /// Weights of the token table, which are not.
+    pub fn embedding_parameters(&self) -> usize {
+        self.vocab_size * self.d_model
+    }
+
     /// `_relative_position_bucket`, bidirectional: half of the buckets for each direction; of those, half are exact
     /// distances and half grow logarithmically. In f32 as the reference, since it truncates exact powers.
     fn bucket(&self, relative: i64) -> u32 {
@@ -128,7 +137,7 @@ impl Block {
         let (attention, dense) = (keys.at("0.SelfAttention"), keys.at("1.DenseReluDense"));
         let project = |name: &str| Linear::load_unbiased(&attention.at(name), width, inner);
         Ok(Self {
-            attention_norm: keys.take_f32("0.layer_norm.weight", &[width])?,
+            attention_norm: keys.take_active("0.layer_norm.weight", &[width])?,
             attention: Attention {
                 q: project("q")?,
                 k: project("k")?,
@@ -137,7 +146,7 @@ impl Block {
                 heads: config.num_heads,
                 scale: 1.0,
             },
-            ff_norm: keys.take_f32("1.layer_norm.weight", &[width])?,
+            ff_norm: keys.take_active("1.layer_norm.weight", &[width])?,
             wi_0: Linear::load_unbiased(&dense.at("wi_0"), width, config.d_ff)?,
             wi_1: Linear::load_unbiased(&dense.at("wi_1"), width, config.d_ff)?,
             wo: Linear::load_unbiased(&dense.at("wo"), config.d_ff, width)?,

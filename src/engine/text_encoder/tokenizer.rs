@@ -1,6 +1,6 @@
 //! Prompt → token ids of one length, with the normalisation of transformers' `CLIPTokenizer` and `T5Tokenizer`.
 
-use crate::{Error, Result, checkpoint::read_json};
+use crate::{Error, Model, Result, checkpoint::read_json};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tokenizers::{
@@ -19,15 +19,45 @@ use tokenizers::{
 const CLIP_WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    words: Words,
     pad: u32,
     /// What it was read from, for the fingerprint.
     pub files: Vec<PathBuf>,
 }
 
+/// How a prompt is divided.
+enum Words {
+    Trained(tokenizers::Tokenizer),
+    /// A token a byte, then the end token: for synthetic models, which have learnt no words.
+    Bytes {
+        end: u32,
+    },
+}
+
+/// The first of a synthetic model's 256 tokens; T5 has padding and end below them.
+const FIRST_BYTE: u32 = 3;
+
 impl Tokenizer {
     /// `vocab.json` + `merges.txt`, or else `tokenizer.json`; padded with the pad token of `tokenizer_config.json`.
-    pub fn clip(folder: &Path) -> Result<Self> {
+    pub fn clip(model: &Model) -> Result<Self> {
+        match model {
+            Model::Folder(model) => Self::clip_folder(&model.join("tokenizer")),
+            Model::Synthetic(model) => {
+                let config: super::ClipConfig = model.config("text_encoder");
+                Ok(Self::bytes(config.eos_token_id, config.eos_token_id))
+            }
+        }
+    }
+
+    /// `tokenizer.json`, padded with `<pad>`.
+    pub fn t5(model: &Model) -> Result<Self> {
+        match model {
+            Model::Folder(model) => Self::t5_folder(&model.join("tokenizer_2")),
+            Model::Synthetic(_) => Ok(Self::bytes(1, 0)),
+        }
+    }
+
+    fn clip_folder(folder: &Path) -> Result<Self> {
         let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
         if !vocab.is_file() && folder.join("tokenizer.json").is_file() {
             return Self::from_tokenizer_json(folder, &SpecialTokens::read(folder, "<|endoftext|>")?.pad);
@@ -41,9 +71,12 @@ impl Tokenizer {
         Self::new(inner, folder, &special.pad, vec![vocab, merges])
     }
 
-    /// `tokenizer.json`, padded with `<pad>`.
-    pub fn t5(folder: &Path) -> Result<Self> {
+    fn t5_folder(folder: &Path) -> Result<Self> {
         Self::from_tokenizer_json(folder, &SpecialTokens::read(folder, "<pad>")?.pad)
+    }
+
+    fn bytes(end: u32, pad: u32) -> Self {
+        Self { words: Words::Bytes { end }, pad, files: Vec::new() }
     }
 
     fn from_tokenizer_json(folder: &Path, pad: &str) -> Result<Self> {
@@ -60,7 +93,7 @@ impl Tokenizer {
 
     fn new(inner: tokenizers::Tokenizer, folder: &Path, pad: &str, files: Vec<PathBuf>) -> Result<Self> {
         let pad = inner.token_to_id(pad).ok_or_else(|| Error::model(folder, format!("the tokenizer has no {pad} token")))?;
-        Ok(Self { inner, pad, files })
+        Ok(Self { words: Words::Trained(inner), pad, files })
     }
 
     /// Ids with the end token last before the padding, each row exactly `length` long.
@@ -69,9 +102,7 @@ impl Tokenizer {
     }
 
     fn encode_one(&self, prompt: &str, length: usize) -> Result<Vec<u32>> {
-        let encoding =
-            self.inner.encode_fast(prompt, true).map_err(|e| Error::invalid(format!("the prompt cannot be read as text: {e}")))?;
-        let mut ids = encoding.get_ids().to_vec();
+        let mut ids = self.words.ids(prompt)?;
         if ids.len() > length {
             // Truncation keeps the end token.
             let end = ids[ids.len() - 1];
@@ -80,6 +111,19 @@ impl Tokenizer {
         }
         ids.resize(length, self.pad);
         Ok(ids)
+    }
+}
+
+impl Words {
+    /// The end token last.
+    fn ids(&self, prompt: &str) -> Result<Vec<u32>> {
+        match self {
+            Self::Trained(words) => {
+                let encoding = words.encode_fast(prompt, true);
+                Ok(encoding.map_err(|e| Error::invalid(format!("the prompt cannot be read as text: {e}")))?.get_ids().to_vec())
+            }
+            Self::Bytes { end } => Ok(prompt.bytes().map(|byte| FIRST_BYTE + u32::from(byte)).chain([*end]).collect()),
+        }
     }
 }
 

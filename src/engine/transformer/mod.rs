@@ -20,7 +20,7 @@ pub use gradients::{Checkpointing, Gradients, Loss};
 pub use layers::LinearInfo;
 
 use crate::{
-    AdapterSet, Error, Result, Size,
+    AdapterSet, Error, Precision, Result, Size,
     adapter::SidePaths,
     checkpoint::{self, Checkpoint},
     cores::on_the_cores,
@@ -64,11 +64,15 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    pub fn load(model: &Path, device: &Device) -> Result<Self> {
-        let checkpoint = Checkpoint::open(model, "transformer", device)?;
+    pub fn load(model: &Path, device: &Device, precision: Precision) -> Result<Self> {
+        Self::from_checkpoint(&Checkpoint::open(model, "transformer", device)?, precision)
+    }
+
+    /// Linear layers of the blocks in `precision`.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config: Config = checkpoint.config()?;
         config.check().map_err(|problem| checkpoint.config_error(problem))?;
-        let keys = checkpoint.keys();
+        let keys = checkpoint.keys().with(precision);
         // The order of loading is the order of the flow; `gradients` relies on ids growing along it.
         let mut layers = Layers::default();
         let embedders = Embedders::load(&keys, &config, &mut layers)?;
@@ -82,7 +86,7 @@ impl Transformer {
         checkpoint.report_unused();
         Ok(Self {
             config,
-            device: device.clone(),
+            device: checkpoint.device().clone(),
             linears: layers.infos,
             embedders,
             transformer_blocks,

@@ -34,6 +34,26 @@ impl Config {
         self.block_out_channels[self.block_out_channels.len() - 1]
     }
 
+    /// Weights of the convolutions and of the attention in the middle of either half.
+    pub fn parameters(&self) -> usize {
+        let (channels, latent) = (&self.block_out_channels, self.latent_channels);
+        let conv = |inputs: usize, outputs: usize| 9 * inputs * outputs;
+        let resnets = |inputs: usize, outputs: usize, count: usize| {
+            let shortcut = if inputs == outputs { 0 } else { inputs * outputs };
+            conv(inputs, outputs) + shortcut + (2 * count - 1) * conv(outputs, outputs)
+        };
+        let half = |levels: &[usize], count: usize| -> usize {
+            let from = |i: usize| levels[i.saturating_sub(1)];
+            let level = |i: usize| resnets(from(i), levels[i], count) + if i + 1 < levels.len() { conv(levels[i], levels[i]) } else { 0 };
+            (0..levels.len()).map(level).sum()
+        };
+        let deepest = self.deepest();
+        let middle = resnets(deepest, deepest, 2) + 4 * deepest * deepest;
+        let reversed: Vec<usize> = channels.iter().rev().copied().collect();
+        let ends = conv(3, channels[0]) + conv(deepest, 2 * latent) + conv(latent, deepest) + conv(channels[0], 3);
+        half(channels, self.layers_per_block) + half(&reversed, self.layers_per_block + 1) + 2 * middle + ends
+    }
+
     pub fn check(&self) -> Result<(), String> {
         // FLUX.1's latents are 1/8 of the picture: three halvings between four levels.
         if self.block_out_channels.len() != 4 || self.latent_channels != CHANNELS {

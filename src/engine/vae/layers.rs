@@ -15,8 +15,8 @@ pub struct Conv2d {
 impl Conv2d {
     /// Stride 1, and the padding that keeps the size.
     pub fn load(keys: &Keys, inputs: usize, outputs: usize, kernel: usize) -> Result<Self> {
-        let weight = keys.take_f32("weight", &[outputs, inputs, kernel, kernel])?;
-        let weight = ops::ConvWeight::new(&weight, &keys.take_f32("bias", &[outputs])?)?;
+        let weight = keys.take_active("weight", &[outputs, inputs, kernel, kernel])?;
+        let weight = ops::ConvWeight::new(&weight, &keys.take_active("bias", &[outputs])?)?;
         Ok(Self { weight, stride: 1, padding: kernel / 2 })
     }
 
@@ -32,7 +32,7 @@ impl Conv2d {
 }
 
 pub struct GroupNorm {
-    /// [C] each
+    /// [C] each, in f32 whatever x is
     weight: Tensor,
     bias: Tensor,
     groups: usize,

@@ -12,9 +12,12 @@ use crate::buckets::{self, Frame};
 use crate::dataset::{Item, Limits};
 use crate::{Dataset, Recipe, Result};
 use embeddings::{Encoded, Key};
+use engine::memory::Workload;
+use engine::residence::Part;
 use engine::text_encoder::Conditioning;
 use engine::vae::Posterior;
-use engine::{Device, Pipeline};
+use engine::{Device, Pipeline, Size};
+use image::RgbImage;
 use latents::Latents;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,11 +25,10 @@ use std::path::{Path, PathBuf};
 /// The caption of dropped captions, and the image hash of its row.
 const NOTHING: &str = "";
 
-/// The encoded dataset of one run.
+/// The encoded dataset of one run, on the host: a batch of it travels to the device at each micro-step.
 pub struct Cache {
     folder: PathBuf,
     key: Key,
-    device: Device,
     /// By image hash: the caption and what the encoders heard in it. The empty hash holds the empty caption.
     embeddings: HashMap<String, Encoded>,
     latents: Latents,
@@ -38,9 +40,8 @@ impl Cache {
     pub fn open(pipeline: &Pipeline, recipe: &Recipe, folder: &Path) -> Result<Self> {
         let latents = Latents::open(&folder.join("latents"), pipeline.vae.fingerprint()?)?;
         let key = Key { encoder: pipeline.text_encoder.fingerprint()?, max_sequence_length: recipe.max_sequence_length };
-        let embeddings = embeddings::read(&Self::parquet(folder), &key, &pipeline.device);
-        let device = pipeline.device.clone();
-        Ok(Self { folder: folder.to_owned(), key, device, embeddings, latents, loaded: HashMap::new() })
+        let embeddings = embeddings::read(&Self::parquet(folder), &key, &Device::Cpu);
+        Ok(Self { folder: folder.to_owned(), key, embeddings, latents, loaded: HashMap::new() })
     }
 
     /// Encodes one picture in its frames and its caption, or finds them.
@@ -48,14 +49,14 @@ impl Cache {
         self.prepare_caption(pipeline, &item.sha256, &item.caption)?;
         let mut picture = None;
         for frame in frames {
-            let posterior = match self.latents.read(&item.sha256, frame, &self.device) {
+            let posterior = match self.latents.read(&item.sha256, frame, &Device::Cpu) {
                 Some(posterior) => posterior,
                 None => {
                     let whole = match &picture {
                         Some(whole) => whole,
                         None => picture.insert(dataset.picture(item, Limits::default())?),
                     };
-                    let posterior = pipeline.vae.encode(&buckets::to_tensor(&frame.cut(whole)?, &self.device)?)?;
+                    let posterior = encode(pipeline, &frame.cut(whole)?)?;
                     self.latents.write(&item.sha256, frame, &posterior)?;
                     posterior
                 }
@@ -103,13 +104,28 @@ impl Cache {
         }
         let conditioning = match self.embeddings.values().find(|known| known.caption == caption) {
             Some(known) => known.conditioning.clone(),
-            None => pipeline.text_encoder.encode(&[caption], self.key.max_sequence_length)?,
+            None => self.heard(pipeline, caption)?,
         };
         self.embeddings.insert(sha256.to_owned(), Encoded { caption: caption.to_owned(), conditioning });
         Ok(())
     }
 
+    fn heard(&self, pipeline: &Pipeline, caption: &str) -> Result<Conditioning> {
+        let tokens = self.key.max_sequence_length;
+        pipeline.make_room(Part::TextEncoder, &Workload::generate(pipeline.sizes.usual_size(), tokens, 1))?;
+        let Conditioning { pooled, tokens } = pipeline.text_encoder.encode(&[caption], tokens)?;
+        Ok(Conditioning { pooled: pooled.to_device(&Device::Cpu)?, tokens: tokens.to_device(&Device::Cpu)? })
+    }
+
     fn parquet(folder: &Path) -> PathBuf {
         folder.join("embeddings.parquet")
     }
+}
+
+/// The VAE's distribution for a picture.
+fn encode(pipeline: &Pipeline, picture: &RgbImage) -> Result<Posterior> {
+    let size = Size::new(picture.width() as usize, picture.height() as usize)?;
+    pipeline.make_room(Part::Vae, &Workload::generate(size, 1, 1))?;
+    let Posterior { mean, logvar } = pipeline.vae.encode(&buckets::to_tensor(picture, &pipeline.device)?)?;
+    Ok(Posterior { mean: mean.to_device(&Device::Cpu)?, logvar: logvar.to_device(&Device::Cpu)? })
 }

@@ -15,7 +15,7 @@ pub struct AdamW8bit {
 }
 
 /// Both moments of one tensor.
-enum Moments {
+pub(super) enum Moments {
     Full { first: Vec<f32>, second: Vec<f32> },
     Quantised { first: Vec<u8>, first_scale: Vec<f32>, second: Vec<u8>, second_scale: Vec<f32> },
 }
@@ -39,18 +39,25 @@ impl Optimizer for AdamW8bit {
     }
 
     fn save(&self, file: &mut TensorFile) {
-        for (index, moments) in self.moments.iter().enumerate() {
-            moments.save(&format!("adamw8bit.{index}"), file);
-        }
+        save(&self.moments, file);
     }
 
     fn restore(&mut self, file: &TensorFile) -> Result<()> {
-        self.moments.iter_mut().enumerate().try_for_each(|(index, moments)| moments.restore(&format!("adamw8bit.{index}"), file))
+        restore(&mut self.moments, file)
     }
 }
 
+/// The moments of all tensors, in their order.
+pub(super) fn save(moments: &[Moments], file: &mut TensorFile) {
+    moments.iter().enumerate().for_each(|(index, moments)| moments.save(&format!("adamw8bit.{index}"), file));
+}
+
+pub(super) fn restore(moments: &mut [Moments], file: &TensorFile) -> Result<()> {
+    moments.iter_mut().enumerate().try_for_each(|(index, moments)| moments.restore(&format!("adamw8bit.{index}"), file))
+}
+
 impl Moments {
-    fn zero(length: usize) -> Self {
+    pub(super) fn zero(length: usize) -> Self {
         if length < SMALLEST {
             return Self::Full { first: vec![0.0; length], second: vec![0.0; length] };
         }

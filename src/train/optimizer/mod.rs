@@ -2,11 +2,13 @@
 
 mod adamw;
 mod adamw8bit;
+mod device;
 pub mod quantised;
 pub mod schedule;
 
 pub use adamw::AdamW;
 pub use adamw8bit::AdamW8bit;
+pub use device::{Clipped, DeviceOptimizer, on_device};
 
 use crate::Result;
 use crate::recipe::{OptimizerKind, Recipe};

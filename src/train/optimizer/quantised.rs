@@ -37,6 +37,11 @@ impl Code {
         Self { values: values.try_into().expect("2 + 2·127 values"), first_positive }
     }
 
+    /// All of them, ascending.
+    pub fn values(&self) -> &[f32; 256] {
+        &self.values
+    }
+
     pub fn value(&self, code: u8) -> f32 {
         self.values[usize::from(code)]
     }

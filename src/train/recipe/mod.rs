@@ -1,8 +1,11 @@
 //! A training recipe: every choice with its default, its limits and its reason. Read from TOML, written beside the adapter.
 
 mod limits;
+mod policy;
 pub mod presets;
 pub mod targets;
+
+pub use policy::Policy;
 
 use crate::{Error, Result};
 use engine::Size;
@@ -58,7 +61,8 @@ pub struct Recipe {
     pub sample_prompts: Vec<String>,
     pub sample_steps: usize,
     pub sample_guidance: f64,
-    pub gradient_checkpointing: bool,
+    /// `auto`, `none`, `smart` or `full`.
+    pub gradient_checkpointing: Policy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,7 +142,7 @@ impl Default for Recipe {
             sample_prompts: Vec::new(),
             sample_steps: 20,
             sample_guidance: 3.5,
-            gradient_checkpointing: false,
+            gradient_checkpointing: Policy::Auto,
         }
     }
 }

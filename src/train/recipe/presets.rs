@@ -1,7 +1,7 @@
 //! The built-in recipes. Each has values for small models such as flux-mini, which draw at 256 pixels and want large steps,
 //! and for FLUX.1 at full size, which draws at 1024 and wants small ones.
 
-use super::{OptimizerKind, Recipe, Schedule};
+use super::{OptimizerKind, Policy, Recipe, Schedule};
 use engine::Size;
 
 pub const NAMES: &[(&str, &str)] = &[
@@ -22,19 +22,11 @@ struct Scale {
     learning_rate: f64,
     /// Of `quick`; the others are longer.
     steps: usize,
-    gradient_checkpointing: bool,
     optimizer: OptimizerKind,
 }
 
 pub fn small(name: &str) -> Option<Recipe> {
-    let scale = Scale {
-        square: square(256),
-        portrait: size(192, 288),
-        learning_rate: 1e-3,
-        steps: 200,
-        gradient_checkpointing: false,
-        optimizer: OptimizerKind::AdamW,
-    };
+    let scale = Scale { square: square(256), portrait: size(192, 288), learning_rate: 1e-3, steps: 200, optimizer: OptimizerKind::AdamW };
     build(name, &scale)
 }
 
@@ -42,14 +34,8 @@ pub fn for_model(name: &str, model: &engine::transformer::Config) -> Option<Reci
     if model.num_attention_heads * model.attention_head_dim < FULL_WIDTH {
         return small(name);
     }
-    let scale = Scale {
-        square: square(512),
-        portrait: size(512, 768),
-        learning_rate: 2e-4,
-        steps: 500,
-        gradient_checkpointing: true,
-        optimizer: OptimizerKind::AdamW8bit,
-    };
+    let scale =
+        Scale { square: square(512), portrait: size(512, 768), learning_rate: 2e-4, steps: 500, optimizer: OptimizerKind::AdamW8bit };
     build(name, &scale)
 }
 
@@ -59,7 +45,6 @@ fn build(name: &str, scale: &Scale) -> Option<Recipe> {
         steps: scale.steps,
         learning_rate: scale.learning_rate,
         resolution: scale.square,
-        gradient_checkpointing: scale.gradient_checkpointing,
         optimizer: scale.optimizer,
         ..Recipe::default()
     };
@@ -81,7 +66,7 @@ fn build(name: &str, scale: &Scale) -> Option<Recipe> {
             resolution: scale.portrait,
             buckets: false,
             max_sequence_length: 77,
-            gradient_checkpointing: true,
+            gradient_checkpointing: Policy::Full,
             ..common
         },
         _ => return None,

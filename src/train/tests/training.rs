@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use train::batch::Batches;
 use train::cache::Cache;
 use train::dataset::Limits;
-use train::recipe::{OptimizerKind, Schedule, TimestepSampling, Weighting};
+use train::recipe::{OptimizerKind, Policy, Schedule, TimestepSampling, Weighting};
 use train::{Dataset, Event, Recipe, Trainer};
 
 static PIPELINE: LazyLock<Pipeline> =
@@ -59,7 +59,7 @@ fn rich_recipe() -> Recipe {
         optimizer: OptimizerKind::AdamW8bit,
         timestep_sampling: TimestepSampling::Shifted,
         weighting: Weighting::Cosmap,
-        gradient_checkpointing: true,
+        gradient_checkpointing: Policy::Full,
         targets: "all-linear".into(),
         sample_prompts: vec!["a lake, ink".into()],
         ..recipe()
@@ -290,4 +290,24 @@ fn what_does_not_belong_together_is_refused() {
     fs::write(run.join("recipe.toml"), changed).unwrap();
     assert!(refused(Trainer::resume(&PIPELINE, dataset(home.path()), &run)).contains("the recipe is not the one"));
     assert!(refused(Trainer::resume(&PIPELINE, dataset(home.path()), &home.path().join("nothing"))).contains("no run"));
+}
+
+/// What is kept for the backward pass may change on the way; the run is the same one, and so is what comes of it, but for rounding.
+#[test]
+fn a_run_goes_on_under_another_policy() {
+    let home = tempfile::tempdir().unwrap();
+    let (straight, changed) = (home.path().join("a/run"), home.path().join("b/run"));
+    let kept = |policy| Recipe { gradient_checkpointing: policy, ..recipe() };
+    finish(Trainer::start(&PIPELINE, kept(Policy::Auto), dataset(home.path()), &straight).unwrap());
+    let mut trainer = Trainer::start(&PIPELINE, kept(Policy::None), dataset(home.path()), &changed).unwrap();
+    advance_to(&mut trainer, 3);
+    trainer.checkpoint().unwrap();
+    drop(trainer);
+    Trainer::change_policy(&changed, Policy::Full).unwrap();
+    let trainer = Trainer::resume(&PIPELINE, dataset(home.path()), &changed).unwrap();
+    assert_eq!((trainer.step(), trainer.recipe().gradient_checkpointing), (3, Policy::Full));
+    finish(trainer);
+    for ((_, a, b), (_, other_a, other_b)) in tensors(&straight).iter().zip(tensors(&changed)) {
+        assert!(distance(a, &other_a) < 1e-3 && distance(b, &other_b) < 1e-3);
+    }
 }

@@ -3,9 +3,12 @@
 use crate::fixtures::{Call, File, assert_near, path, pipeline, values};
 use candle_core::{Device, Tensor};
 use engine::{
-    Adapter, AdapterSet, GenerateParams, Size,
+    Adapter, AdapterSet, GenerateParams, Model, Pipeline, Size,
     latents::{Latents, PackedLatents},
+    residence::Part,
     scheduler::Scheduler,
+    synthetic::Synthetic,
+    vae::Tiling,
 };
 use proptest::prelude::*;
 use std::{ops::ControlFlow, sync::Arc};
@@ -153,4 +156,59 @@ fn fingerprints_are_hashes_of_the_files() {
     let (text, vae) = (pipeline().text_encoder.fingerprint().unwrap(), pipeline().vae.fingerprint().unwrap());
     assert!(text.len() == 64 && vae.len() == 64 && text != vae);
     assert_eq!(text, pipeline().text_encoder.fingerprint().unwrap());
+}
+
+/// Made-up weights go the whole way from prompt to picture, and are the same ones every time.
+#[test]
+fn a_synthetic_model_paints() {
+    let painted = || {
+        let pipeline = Pipeline::load(Model::Synthetic(Synthetic::FluxMini), &Device::Cpu).unwrap();
+        assert_eq!(pipeline.name, "synthetic flux-mini");
+        pipeline.generate(small(1, 1), &mut |_| ControlFlow::Continue(())).unwrap().remove(0)
+    };
+    let picture = painted();
+    assert_eq!(picture.dimensions(), (48, 64));
+    assert_eq!(picture, painted());
+}
+
+/// A part that was evicted comes back by itself, with the same numbers.
+#[test]
+fn evicted_parts_come_back() {
+    let pipeline = Pipeline::load(crate::fixtures::MODEL, &Device::Cpu).unwrap();
+    let painted = || pipeline.generate(small(5, 1), &mut |_| ControlFlow::Continue(())).unwrap().remove(0);
+    let before = painted();
+    assert!(pipeline.text_encoder.is_resident() && pipeline.vae.is_resident());
+    pipeline.evict(Part::TextEncoder);
+    pipeline.evict(Part::Vae);
+    assert!(!pipeline.text_encoder.is_resident() && !pipeline.vae.is_resident());
+    assert_eq!(painted(), before);
+    assert!(pipeline.text_encoder.is_resident() && pipeline.vae.is_resident());
+}
+
+/// A picture decoded in tiles of a quarter of its area: the same picture but for what a tile cannot know of its surroundings, and no
+/// edge where tiles meet.
+#[test]
+fn tiles_have_no_seams() {
+    let file = File::read("vae.safetensors");
+    let z = file.get("mean");
+    let (_, _, h, w) = z.dims4().unwrap();
+    let vae = &pipeline().vae;
+    let (whole, tiled) = (vae.decode_raw(&z).unwrap(), vae.decode_tiled(&z, Tiling::new(16)).unwrap());
+    assert_eq!(whole.dims(), &[1, 3, 8 * h, 8 * w]);
+    assert_eq!(whole.dims(), tiled.dims());
+    let difference = (&tiled - &whole).unwrap();
+    let mean = |x: &Tensor| f64::from(x.abs().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap());
+    // Steps of the difference from one column to the next: at a seam they would stand out.
+    let step = |column: usize| {
+        let at = |column| difference.narrow(3, column, 1).unwrap();
+        mean(&(at(column + 1) - at(column)).unwrap())
+    };
+    let steps: Vec<f64> = (0..8 * w - 1).map(step).collect();
+    let usual = steps.iter().sum::<f64>() / steps.len() as f64;
+    // Tiles begin every 12 latents, and fade for 4.
+    let seams = (1..).map(|i| 96 * i).take_while(|start| start + 32 < 8 * w).flat_map(|start| [start - 1, start + 31]);
+    let worst = seams.map(|column| steps[column]).fold(0.0, f64::max);
+    println!("mean difference {:.4}, mean step {usual:.5}, worst at a seam {worst:.5}", mean(&difference));
+    assert!(mean(&difference) < 0.06, "tiles differ from the whole by {} of 2", mean(&difference));
+    assert!(worst < 2.0 * usual, "a seam of {worst}, where {usual} is usual");
 }

@@ -3,7 +3,7 @@
 use crate::fixtures::{MODEL, pipeline, refusal};
 use candle_core::{DType, Device, Tensor};
 use engine::{
-    Adapter, Error, GenerateParams, LoraPair, Pipeline, Size,
+    Adapter, Error, GenerateParams, LoraPair, Pipeline, Precision, Size,
     latents::PackedLatents,
     transformer::{Step, Transformer},
 };
@@ -120,12 +120,12 @@ fn sharded_weights() {
     fs::write(&index, serde_json::json!({ "weight_map": map }).to_string()).unwrap();
     fs::remove_file(single).unwrap();
 
-    let sharded = Transformer::load(&model, &Device::Cpu).unwrap();
+    let sharded = Transformer::load(&model, &Device::Cpu, Precision::F32).unwrap();
     assert_eq!(sharded.linears().len(), pipeline().transformer.linears().len());
     fs::remove_file(part.join(names[1])).unwrap();
-    assert_says(&refusal(Transformer::load(&model, &Device::Cpu)), &[names[1], "missing"]);
+    assert_says(&refusal(Transformer::load(&model, &Device::Cpu, Precision::F32)), &[names[1], "missing"]);
     fs::write(&index, r#"{"weight_map": {"x": "../../secret.safetensors"}}"#).unwrap();
-    assert_says(&refusal(Transformer::load(&model, &Device::Cpu)), &["plain file name"]);
+    assert_says(&refusal(Transformer::load(&model, &Device::Cpu, Precision::F32)), &["plain file name"]);
 }
 
 /// A model without guidance embedding (as FLUX.1-schnell) loads, and does not ask for a guidance.
@@ -133,7 +133,7 @@ fn sharded_weights() {
 fn without_guidance_embedding() {
     let (_folder, model) = copy();
     edit(&model.join("transformer/config.json"), r#""guidance_embeds": true"#, r#""guidance_embeds": false"#);
-    let transformer = Transformer::load(&model, &Device::Cpu).unwrap();
+    let transformer = Transformer::load(&model, &Device::Cpu, Precision::F32).unwrap();
     assert_eq!(transformer.linears().len(), 86);
     let size = Size::new(32, 32).unwrap();
     let conditioning = pipeline().text_encoder.encode(&["a boat"], 8).unwrap();
