@@ -18,6 +18,7 @@ pub mod ops;
 pub mod params;
 pub mod pipeline;
 pub mod precision;
+pub mod quant;
 pub mod residence;
 pub mod scheduler;
 pub mod size;

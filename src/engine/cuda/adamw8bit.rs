@@ -68,7 +68,7 @@ struct HostState {
 
 impl AdamW8bit {
     /// Zero moments. `lengths`: of the tensors in the flat buffer, in order. `codes`: the values of the signed and of the unsigned dynamic
-    /// code, ascending (`train::optimizer::quantised`).
+    /// code, ascending (`quant::dynamic`).
     pub fn new(device: &CudaDevice, lengths: &[usize], codes: [&[f32; 256]; 2]) -> Result<Self> {
         let blocks = blocks(lengths);
         let words: Vec<u32> = blocks.iter().flat_map(|block| [block.start, block.length as u32, block.full as u32]).collect();

@@ -2,7 +2,7 @@
 
 use super::kernels::Stream;
 use super::storage::uninitialised;
-use super::{attention, dynamic, gemm};
+use super::{attention, gemm};
 use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::DeviceId;
 use candle_core::cuda_backend::cudarc::driver::CudaStream;
@@ -59,7 +59,7 @@ impl Context {
         Ok(Self {
             device: device.clone(),
             workspace: uninitialised(device, WORKSPACE, DType::U8)?,
-            dynamic: device.storage_from_slice(&dynamic::signed())?,
+            dynamic: device.storage_from_slice(crate::quant::dynamic::SIGNED.values())?,
             stream,
             gemm: Mutex::new(gemm::Plans::new()?),
             attention: Mutex::default(),

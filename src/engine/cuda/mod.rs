@@ -16,7 +16,6 @@ pub mod adamw8bit;
 pub mod attention;
 mod context;
 pub mod device;
-mod dynamic;
 pub mod fp8;
 pub mod gelu;
 pub mod gemm;

@@ -23,7 +23,7 @@ pub mod rope;
 mod simd;
 mod storage;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod unit;
 pub mod upsample;
 
