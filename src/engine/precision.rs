@@ -28,6 +28,14 @@ impl Precision {
         }
     }
 
+    /// Of layers that are small or sensitive, beside others in this precision: modulation, embedders, the final layer.
+    pub fn unquantised(self) -> Self {
+        match self {
+            Self::F32 => Self::F32,
+            Self::Bf16 | Self::Fp8 | Self::Nf4 => Self::Bf16,
+        }
+    }
+
     /// What weights take so, with the scales of their rows or blocks.
     pub fn bytes_of(self, weights: u64) -> u64 {
         match self {
@@ -35,8 +43,8 @@ impl Precision {
             Self::Bf16 => 2 * weights,
             // A scale of 4 bytes for a row of thousands.
             Self::Fp8 => weights + weights / 512,
-            // A scale of 4 bytes for a block of 64.
-            Self::Nf4 => weights / 2 + weights / 16,
+            // A byte for a block of 64, and 4 for 256 of those.
+            Self::Nf4 => weights / 2 + weights / 64 + weights / 4096,
         }
     }
 

@@ -3,7 +3,7 @@
 //! `cargo run --release -p atelier-engine --example ops_bench`
 
 use candle_core::{D, DType, Device, Result, Tensor};
-use engine::ops;
+use engine::{Precision, ops};
 use std::{
     hint::black_box,
     time::{Duration, Instant},
@@ -45,12 +45,13 @@ fn products() -> engine::Result<()> {
         [(1, 256, 1536), (384, 256, 256), (384, 256, 1792), (384, 1280, 256), (256, 256, 768), (1024, 1024, 1024), (2048, 3072, 3072)]
     {
         let x = random(&[1, rows, inner])?;
+        let activation = ops::Activation::from(&x);
         let weight = random(&[columns, inner])?.to_dtype(DType::BF16)?;
-        let packed = ops::Weight::new(&weight)?;
+        let packed = ops::Weight::new(&weight, Precision::F32)?;
         let turned = weight.to_dtype(DType::F32)?.t()?.contiguous()?;
         let flops = (2 * rows * inner * columns) as f64;
         let plain = fastest(|| x.broadcast_matmul(&turned).unwrap());
-        row(&format!("linear {rows}×{inner}×{columns}"), flops, fastest(|| ops::linear(&x, &packed, None).unwrap()), plain);
+        row(&format!("linear {rows}×{inner}×{columns}"), flops, fastest(|| ops::linear(&activation, &packed, None).unwrap()), plain);
     }
     gelu_in_the_product()?;
     let (x, y) = (random(&[1, TOKENS, WIDTH])?, random(&[1, TOKENS, WIDTH])?);
@@ -63,10 +64,16 @@ fn products() -> engine::Result<()> {
 
 fn gelu_in_the_product() -> engine::Result<()> {
     let (x, weight) = (random(&[1, TOKENS, WIDTH])?, random(&[4 * WIDTH, WIDTH])?);
-    let (packed, turned) = (ops::Weight::new(&weight)?, weight.t()?.contiguous()?);
+    let activation = ops::Activation::from(&x);
+    let (packed, turned) = (ops::Weight::new(&weight, Precision::F32)?, weight.t()?.contiguous()?);
     let plain = fastest(|| ops::plain::gelu(&x.broadcast_matmul(&turned).unwrap()).unwrap());
     let flops = (8 * TOKENS * WIDTH * WIDTH) as f64;
-    row(&format!("linear and GELU {TOKENS}×{WIDTH}×{}", 4 * WIDTH), flops, fastest(|| ops::linear_gelu(&x, &packed, None).unwrap()), plain);
+    row(
+        &format!("linear and GELU {TOKENS}×{WIDTH}×{}", 4 * WIDTH),
+        flops,
+        fastest(|| ops::linear_gelu(&activation, &packed, None).unwrap()),
+        plain,
+    );
     Ok(())
 }
 
@@ -97,7 +104,7 @@ fn chains() -> engine::Result<()> {
     let passes: [(&str, Box<dyn Fn() -> Tensor>, Box<dyn Fn() -> Tensor>); 4] = [
         (
             "layer_norm_modulate",
-            Box::new(|| ops::layer_norm_modulate(&x, &shift, &scale).unwrap()),
+            Box::new(|| ops::layer_norm_modulate(&x, &shift, &scale, ops::Reads::VALUES).unwrap().values().unwrap().clone()),
             Box::new(|| ops::plain::layer_norm_modulate(&x, &shift, &scale, 1e-6).unwrap()),
         ),
         (

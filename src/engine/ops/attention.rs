@@ -19,6 +19,10 @@ pub struct Attended {
 
 /// softmax(q·kᵀ / √D)·v over all tokens. qkv: [B, S, 3, H, D]
 pub fn packed_attention(qkv: &Tensor, keep_log_sum_exp: bool) -> Result<Attended> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(qkv) {
+        return Ok(super::gpu::packed_attention(qkv, keep_log_sum_exp)?);
+    }
     let (qkv, dims) = (qkv.contiguous()?, Dims::packed(qkv)?);
     Ok(storage::with_slice(&qkv, |values| {
         let mut sums = vec![0.0; if keep_log_sum_exp { dims.b * dims.h * dims.s } else { 0 }];
@@ -33,6 +37,10 @@ pub fn packed_attention(qkv: &Tensor, keep_log_sum_exp: bool) -> Result<Attended
 
 /// dqkv, packed as qkv. attended: what [`packed_attention`] left, log-sum-exp included; g: [B, S, H·D].
 pub fn packed_attention_gradient(qkv: &Tensor, attended: &Attended, g: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(qkv) {
+        return Ok(super::gpu::packed_attention_gradient(qkv, attended, g)?);
+    }
     let Some(log_sum_exp) = &attended.log_sum_exp else {
         return Err(crate::Error::invalid("the gradient of attention needs the log-sum-exp of its forward pass"));
     };

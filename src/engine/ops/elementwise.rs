@@ -1,5 +1,6 @@
 //! GELU and the gated residual, with their gradients.
 
+use super::activation::{Activation, Reads};
 use super::simd::{exp, vectorised};
 use super::storage::{self, by_rows};
 use crate::Result;
@@ -7,6 +8,10 @@ use candle_core::{Tensor, bail};
 
 /// residual + gate·x. residual, x: [B, S, C]; gate: [B, C]. The residual's gradient is the sum's.
 pub fn gate_residual(residual: &Tensor, gate: &Tensor, x: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::gate_residual(residual, gate, x)?);
+    }
     let (tokens, width) = gated_sizes(gate, x)?;
     if residual.dims() != x.dims() {
         return Err(crate::Error::invalid(format!("a residual {:?} meets {:?}", residual.dims(), x.dims())));
@@ -19,6 +24,10 @@ pub fn gate_residual(residual: &Tensor, gate: &Tensor, x: &Tensor) -> Result<Ten
 
 /// dx = gate·g. gate: [B, C]; g: [B, S, C]
 pub fn gate_gradient_x(gate: &Tensor, g: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(g) {
+        return Ok(super::gpu::gate_gradient_x(gate, g)?);
+    }
     let (tokens, width) = gated_sizes(gate, g)?;
     let (gate, g) = (gate.contiguous()?, g.contiguous()?);
     Ok(storage::with_slices([&gate, &g], |[gate, values]| {
@@ -28,6 +37,10 @@ pub fn gate_gradient_x(gate: &Tensor, g: &Tensor) -> Result<Tensor> {
 
 /// dgate = Σ x·g over the tokens of each picture. x, g: [B, S, C] → [B, C]
 pub fn gate_gradient(x: &Tensor, g: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::gate_gradient(x, g)?);
+    }
     let (b, s, c) = x.dims3()?;
     let (x, g) = (x.contiguous()?, g.contiguous()?);
     Ok(storage::with_slices([&x, &g], |[x, g]| storage::filled((b, c), |sums| sum_products(x, g, (s, c), sums)))??)
@@ -35,15 +48,27 @@ pub fn gate_gradient(x: &Tensor, g: &Tensor) -> Result<Tensor> {
 
 /// GELU, tanh approximation.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if !storage::on_cpu(&[x]) {
-        return Ok(super::plain::gelu(x)?);
+    Ok(gelu_for(x, Reads::VALUES)?.values()?.clone())
+}
+
+/// The same in the forms that its readers want.
+pub fn gelu_for(x: &Tensor, reads: Reads) -> Result<Activation> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::gelu(x, reads)?);
     }
+    debug_assert!(reads == Reads::VALUES, "products on the CPU read values");
     let x = x.contiguous()?;
-    Ok(storage::with_slice(&x, |values| storage::filled(x.shape(), |y| by_rows(y, 1, |first, y| gelu_values(&values[first..], y))))??)
+    let y = storage::with_slice(&x, |values| storage::filled(x.shape(), |y| by_rows(y, 1, |first, y| gelu_values(&values[first..], y))))??;
+    Ok(y.into())
 }
 
 /// dx = g·gelu′(x).
 pub fn gelu_gradient(x: &Tensor, g: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::gelu_gradient(x, g)?);
+    }
     let (x, g) = (x.contiguous()?, g.contiguous()?);
     Ok(storage::with_slices([&x, &g], |[values, g]| {
         storage::filled(x.shape(), |dx| by_rows(dx, 1, |first, dx| gelu_gradients(&values[first..], &g[first..], dx)))

@@ -1,9 +1,15 @@
 //! Products with frozen weights: forward and dX, never dW.
 
+use super::activation::{Activation, Reads};
 use super::elementwise::gelu_in_place;
+#[cfg(feature = "cuda")]
+use super::gpu;
 use super::matrix::{Matrix, MatrixMut, Right, Write, product, product_then};
 use super::storage;
-use crate::Result;
+use crate::{
+    Precision, Result,
+    quant::{Fp8Rows, Nf4, nf4},
+};
 use candle_core::{D, DType, Tensor, bail};
 use std::sync::{Arc, OnceLock};
 
@@ -20,20 +26,39 @@ struct Held {
 enum Form {
     /// Wᵀ for the forward product and, once a gradient asks for it, W for the backward one.
     Packed { forward: Right, backward: OnceLock<Right> },
-    /// f32, on a device that has its own products.
-    Tensor(Tensor),
+    #[cfg(feature = "cuda")]
+    Gpu(gpu::Weight),
 }
 
 impl Weight {
-    /// weight: [out, in], bf16, f16 or f32.
-    pub fn new(weight: &Tensor) -> Result<Self> {
+    /// weight: [out, in], bf16, f16 or f32, on the device that will multiply. In `precision`, or in bf16 where fp8 or NF4 do not take its
+    /// shape: a product in fp8 wants multiples of 16, NF4 whole blocks. On the CPU these are the values that come back from the precision.
+    pub fn new(weight: &Tensor, precision: Precision) -> Result<Self> {
         let shape = weight.dims2()?;
-        let weight = weight.to_dtype(DType::F32)?.contiguous()?;
-        if !weight.device().is_cpu() {
-            return Ok(Self(Arc::new(Held { shape, form: Form::Tensor(weight) })));
+        let precision = match precision {
+            Precision::Fp8 if !shape.0.is_multiple_of(16) || !shape.1.is_multiple_of(16) => Precision::Bf16,
+            Precision::Nf4 if !(shape.0 * shape.1).is_multiple_of(nf4::BLOCK) => Precision::Bf16,
+            other => other,
+        };
+        #[cfg(feature = "cuda")]
+        if gpu::holds(weight) {
+            return Ok(Self(Arc::new(Held { shape, form: Form::Gpu(gpu::Weight::new(weight, precision)?) })));
         }
-        let forward = storage::with_slice(&weight, |data| Right::pack_as(Matrix::new(data, shape.0, shape.1).t(), is_bf16(data)))?;
+        let weight = weight.to_dtype(DType::F32)?.contiguous()?;
+        let forward = storage::with_slice(&weight, |data| match precision {
+            Precision::F32 => pack(data, shape),
+            Precision::Bf16 => pack(&data.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect::<Vec<_>>(), shape),
+            Precision::Fp8 => pack(&Fp8Rows::quantise(data, shape.1).dequantise(), shape),
+            Precision::Nf4 => pack(&Nf4::quantise(data).dequantise(), shape),
+        })?;
         Ok(Self(Arc::new(Held { shape, form: Form::Packed { forward, backward: OnceLock::new() } })))
+    }
+
+    /// weight: [out, in] on the CPU, where it stays; a GPU that multiplies with it is sent a copy each time, in bf16.
+    #[cfg(feature = "cuda")]
+    pub fn on_host(weight: &Tensor, device: &candle_core::Device) -> Result<Self> {
+        let form = Form::Gpu(gpu::Weight::Host(gpu::Host::new(weight, device)?));
+        Ok(Self(Arc::new(Held { shape: weight.dims2()?, form })))
     }
 
     pub fn in_features(&self) -> usize {
@@ -44,20 +69,36 @@ impl Weight {
         self.0.shape.0
     }
 
-    /// What multiplies x, or g in the backward direction, on the CPU.
-    fn packed(&self, direction: Direction) -> candle_core::Result<&Right> {
-        match (&self.0.form, direction) {
-            (Form::Packed { forward, .. }, Direction::Forward) => Ok(forward),
-            (Form::Packed { forward, backward }, Direction::Backward) => Ok(backward.get_or_init(|| forward.transposed())),
-            (Form::Tensor(_), _) => bail!("a weight on a GPU was given values on the CPU"),
+    /// What its products read.
+    pub fn reads(&self) -> Reads {
+        match &self.0.form {
+            #[cfg(feature = "cuda")]
+            Form::Gpu(gpu::Weight::Fp8(_)) => Reads::FP8,
+            _ => Reads::VALUES,
+        }
+    }
+
+    /// Wᵀ, on the CPU.
+    fn forward(&self) -> candle_core::Result<&Right> {
+        match &self.0.form {
+            Form::Packed { forward, .. } => Ok(forward),
+            #[cfg(feature = "cuda")]
+            Form::Gpu(_) => bail!("a weight on a GPU was given values on the CPU"),
+        }
+    }
+
+    /// W, on the CPU.
+    fn backward(&self) -> candle_core::Result<&Right> {
+        match &self.0.form {
+            Form::Packed { forward, backward } => Ok(backward.get_or_init(|| forward.transposed())),
+            #[cfg(feature = "cuda")]
+            Form::Gpu(_) => bail!("a weight on a GPU was given values on the CPU"),
         }
     }
 }
 
-#[derive(Clone, Copy)]
-enum Direction {
-    Forward,
-    Backward,
+fn pack(values: &[f32], (out_features, in_features): (usize, usize)) -> Right {
+    Right::pack_as(Matrix::new(values, out_features, in_features).t(), is_bf16(values))
 }
 
 /// Whether every value survives bf16, as those of a bf16 checkpoint do.
@@ -66,40 +107,57 @@ pub(super) fn is_bf16(data: &[f32]) -> bool {
 }
 
 /// x·Wᵀ + b. x: [.., in] → [.., out]
-pub fn linear(x: &Tensor, weight: &Weight, bias: Option<&Tensor>) -> Result<Tensor> {
-    if let Form::Tensor(weight) = &weight.0.form {
-        return Ok(super::plain::linear(x, weight, bias)?);
+pub fn linear(x: &Activation, weight: &Weight, bias: Option<&Tensor>) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Form::Gpu(form) = &weight.0.form {
+        return Ok(gpu::linear(x, form, weight.out_features(), bias, false)?);
     }
     let bias = values(bias)?;
-    Ok(times(&x.to_dtype(DType::F32)?, weight.packed(Direction::Forward)?, write(&bias), |_| {})?)
+    Ok(times(&x.values()?.to_dtype(DType::F32)?, weight.forward()?, write(&bias), |_| {})?)
 }
 
 /// gelu(x·Wᵀ + b), for when nobody asks what went into the GELU. x: [.., in] → [.., out]
-pub fn linear_gelu(x: &Tensor, weight: &Weight, bias: Option<&Tensor>) -> Result<Tensor> {
-    if !storage::on_cpu(&[x]) {
-        return super::gelu(&linear(x, weight, bias)?);
+pub fn linear_gelu(x: &Activation, weight: &Weight, bias: Option<&Tensor>) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Form::Gpu(form) = &weight.0.form {
+        return Ok(gpu::linear(x, form, weight.out_features(), bias, true)?);
     }
     let bias = values(bias)?;
-    Ok(times(x, weight.packed(Direction::Forward)?, write(&bias), gelu_in_place)?)
+    Ok(times(x.values()?, weight.forward()?, write(&bias), gelu_in_place)?)
 }
 
 /// x·Wᵀ + b into `out`, [.., out], which may be some tokens of a larger tensor.
-pub fn linear_into(out: &Tensor, x: &Tensor, weight: &Weight, bias: Option<&Tensor>) -> Result<()> {
-    if !storage::has_rows(out) {
-        return (0..out.dim(0)?).try_for_each(|i| linear_into(&out.narrow(0, i, 1)?, &x.narrow(0, i, 1)?, weight, bias));
+pub fn linear_into(out: &Tensor, x: &Activation, weight: &Weight, bias: Option<&Tensor>) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if let Form::Gpu(form) = &weight.0.form {
+        return Ok(gpu::linear_into(out, x, form, bias, false)?);
     }
-    let bias = values(bias)?;
-    Ok(times_into(out, x, weight.packed(Direction::Forward)?, write(&bias))?)
+    let (x, bias) = (x.values()?, values(bias)?);
+    if storage::has_rows(out) {
+        return Ok(times_into(out, x, weight.forward()?, write(&bias))?);
+    }
+    for picture in 0..out.dim(0)? {
+        times_into(&out.narrow(0, picture, 1)?, &x.narrow(0, picture, 1)?, weight.forward()?, write(&bias))?;
+    }
+    Ok(())
 }
 
 /// out += x·Wᵀ. x: [.., in]; out: [.., out]
-pub fn add_linear(out: &Tensor, x: &Tensor, weight: &Weight) -> Result<()> {
-    Ok(times_into(out, x, weight.packed(Direction::Forward)?, Write::Add)?)
+pub fn add_linear(out: &Tensor, x: &Activation, weight: &Weight) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if let Form::Gpu(form) = &weight.0.form {
+        return Ok(gpu::linear_into(out, x, form, None, true)?);
+    }
+    Ok(times_into(out, x.values()?, weight.forward()?, Write::Add)?)
 }
 
 /// dX = g·W, added to `sum` in its own memory if there is one. g: [.., out] → [.., in]
 pub fn linear_gradient(g: &Tensor, weight: &Weight, sum: Option<Tensor>) -> Result<Tensor> {
-    let right = weight.packed(Direction::Backward)?;
+    #[cfg(feature = "cuda")]
+    if let Form::Gpu(form) = &weight.0.form {
+        return Ok(gpu::linear_gradient(g, form, weight.in_features(), sum)?);
+    }
+    let right = weight.backward()?;
     let Some(sum) = sum else { return Ok(times(g, right, Write::Replace, |_| {})?) };
     times_into(&sum, g, right, Write::Add)?;
     Ok(sum)
@@ -164,12 +222,12 @@ mod tests {
         for (seed, (rows, inner, columns)) in SHAPES.into_iter().enumerate() {
             for dtype in [DType::BF16, DType::F16, DType::F32] {
                 let weight = tensor(seed as u64 + 10, (columns, inner)).to_dtype(dtype).unwrap();
-                let (packed, plain_weight) = (Weight::new(&weight).unwrap(), weight.to_dtype(DType::F32).unwrap());
+                let (packed, plain_weight) = (Weight::new(&weight, Precision::F32).unwrap(), weight.to_dtype(DType::F32).unwrap());
                 for bias in [None, Some(tensor(seed as u64 + 20, columns))] {
                     compare(
                         &format!("linear {rows:?} {inner} {columns} {dtype:?}"),
                         &[tensor(seed as u64, wide(rows, inner))],
-                        |x| linear(&x[0], &packed, bias.as_ref()).unwrap(),
+                        |x| linear(&(&x[0]).into(), &packed, bias.as_ref()).unwrap(),
                         |_, g| vec![linear_gradient(g, &packed, None).unwrap()],
                         |x| plain::linear(&x[0], &plain_weight, bias.as_ref()).unwrap(),
                     );
@@ -178,11 +236,31 @@ mod tests {
         }
     }
 
+    /// What comes back from the precision is what is multiplied with; shapes that it does not take stay bf16.
+    #[test]
+    fn a_precision_gives_its_own_values() {
+        for (out_features, in_features) in [(48, 64), (16, 32), (24, 50)] {
+            let (weight, one) =
+                (tensor(1, (out_features, in_features)), Tensor::eye(in_features, DType::F32, &candle_core::Device::Cpu).unwrap());
+            let flat = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let rounded: Vec<f32> = flat.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect();
+            let whole = out_features % 16 == 0 && in_features % 16 == 0;
+            let fp8 = if whole { Fp8Rows::quantise(&flat, in_features).dequantise() } else { rounded.clone() };
+            let nf4 = if flat.len() % nf4::BLOCK == 0 { Nf4::quantise(&flat).dequantise() } else { rounded.clone() };
+            for (precision, expected) in [(Precision::F32, flat), (Precision::Bf16, rounded), (Precision::Fp8, fp8), (Precision::Nf4, nf4)]
+            {
+                let back = linear(&(&one).into(), &Weight::new(&weight, precision).unwrap(), None).unwrap();
+                let expected = Tensor::from_vec(expected, (out_features, in_features), &candle_core::Device::Cpu).unwrap();
+                assert_close(precision.name(), &back.t().unwrap(), &expected, 1e-6);
+            }
+        }
+    }
+
     #[test]
     fn with_gelu_it_is_the_two_in_turn() {
         for (seed, (rows, inner, columns)) in SHAPES.into_iter().enumerate() {
             let (x, weight, bias) = (tensor(seed as u64, wide(rows, inner)), tensor(7, (columns, inner)), tensor(8, columns));
-            let ours = linear_gelu(&x, &Weight::new(&weight).unwrap(), Some(&bias)).unwrap();
+            let ours = linear_gelu(&(&x).into(), &Weight::new(&weight, Precision::F32).unwrap(), Some(&bias)).unwrap();
             let expected = plain::gelu(&plain::linear(&x, &weight, Some(&bias)).unwrap()).unwrap();
             assert_close("linear_gelu", &ours, &expected, 2e-5);
         }
@@ -192,19 +270,19 @@ mod tests {
     #[test]
     fn writes_and_reads_stretches_of_tokens() {
         let (x, weight, bias) = (tensor(0, (2, 9, 24)), tensor(1, (40, 24)), tensor(2, 40));
-        let packed = Weight::new(&weight).unwrap();
+        let packed = Weight::new(&weight, Precision::F32).unwrap();
         let joint = tensor(3, (2, 13, 40));
         let part = |x: &Tensor| x.narrow(1, 4, 9).unwrap();
         let (before, after) = (part(&joint).force_contiguous().unwrap(), plain::linear(&x, &weight, Some(&bias)).unwrap());
         let untouched = joint.narrow(1, 0, 4).unwrap().force_contiguous().unwrap();
-        linear_into(&part(&joint), &x, &packed, Some(&bias)).unwrap();
+        linear_into(&part(&joint), &(&x).into(), &packed, Some(&bias)).unwrap();
         assert_close("written", &part(&joint), &after, 2e-5);
         assert_close("beside", &joint.narrow(1, 0, 4).unwrap(), &untouched, 0.0);
 
         let g = linear_gradient(&part(&joint), &packed, None).unwrap();
         assert_close("read", &g, &plain::linear(&after, &weight.t().unwrap().contiguous().unwrap(), None).unwrap(), 2e-5);
         let sum = before.force_contiguous().unwrap();
-        add_linear(&sum, &x, &packed).unwrap();
+        add_linear(&sum, &(&x).into(), &packed).unwrap();
         assert_close("added", &sum, &(before + plain::linear(&x, &weight, None).unwrap()).unwrap(), 2e-5);
         let twice = linear_gradient(&part(&joint), &packed, Some(g.force_contiguous().unwrap())).unwrap();
         assert_close("gradient added", &twice, &(g * 2.0).unwrap(), 2e-5);
@@ -212,8 +290,8 @@ mod tests {
 
     #[test]
     fn refuses_another_width() {
-        let weight = Weight::new(&tensor(0, (8, 16))).unwrap();
-        let error = linear(&tensor(1, (2, 15)), &weight, None).unwrap_err().to_string();
+        let weight = Weight::new(&tensor(0, (8, 16)), Precision::F32).unwrap();
+        let error = linear(&tensor(1, (2, 15)).into(), &weight, None).unwrap_err().to_string();
         assert!(error.contains("16 → 8") && error.contains("15"), "{error}");
     }
 }

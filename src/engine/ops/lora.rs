@@ -7,6 +7,10 @@ use candle_core::{Tensor, bail};
 
 /// h = x·Aᵀ. x: [.., in]; a: [r, in] → [.., r]
 pub fn lora_down(x: &Tensor, a: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::product(x, a)?);
+    }
     let x = storage::rows(x)?;
     let shape = storage::with_last(x.shape(), a.dim(0)?);
     Ok(storage::with_matrices([&x, a], |[x, a]| {
@@ -17,12 +21,20 @@ pub fn lora_down(x: &Tensor, a: &Tensor) -> Result<Tensor> {
 
 /// h += x·Aᵀ, for a further part of the input. h: [.., r]; x: [.., in]; a: [r, in], which may be some columns of a larger one.
 pub fn add_lora_down(h: &Tensor, x: &Tensor, a: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::add_product(h, x, a, 1.0)?);
+    }
     let x = storage::rows(x)?;
     Ok(storage::with_matrices([&x, a], |[x, a]| add(h, "x·Aᵀ", x, a.t()))??)
 }
 
 /// y += scale·h·Bᵀ. y: [.., out], which may be some columns or tokens of a larger tensor; h: [.., r]; b: [out, r]
 pub fn add_lora_up(y: &Tensor, h: &Tensor, b: &Tensor, scale: f64) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(h) {
+        return Ok(super::gpu::add_product(y, h, b, scale)?);
+    }
     if !storage::has_rows(y) {
         return (0..y.dim(0)?).try_for_each(|i| add_lora_up(&y.narrow(0, i, 1)?, &h.narrow(0, i, 1)?, b, scale));
     }
@@ -34,6 +46,10 @@ pub fn add_lora_up(y: &Tensor, h: &Tensor, b: &Tensor, scale: f64) -> Result<()>
 
 /// dh = scale·g·B. g: [.., out]; b: [out, r] → [.., r]
 pub fn lora_up_gradient(g: &Tensor, b: &Tensor, scale: f64) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(g) {
+        return Ok(super::gpu::product_gradient(g, b, scale)?);
+    }
     let g = storage::rows(g)?;
     let shape = storage::with_last(g.shape(), b.dim(1)?);
     Ok(storage::with_matrices([&g, b], |[g, b]| {
@@ -45,11 +61,19 @@ pub fn lora_up_gradient(g: &Tensor, b: &Tensor, scale: f64) -> Result<Tensor> {
 
 /// dx += dh·A. dx: [.., in]; dh: [.., r]; a: [r, in]
 pub fn add_lora_down_gradient(dx: &Tensor, dh: &Tensor, a: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(dh) {
+        return Ok(super::gpu::add_product_gradient(dx, dh, a)?);
+    }
     Ok(storage::with_matrices([dh, a], |[dh, a]| add(dx, "dh·A", dh, a))??)
 }
 
 /// dW += factor·gᵀ·x over all rows: dA from (dh, x), dB from (g, h). dw: [n, k] f32; g: [.., n]; x: [.., k]
 pub fn add_matrix_gradient(dw: &Tensor, g: &Tensor, x: &Tensor, factor: f64) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(g) {
+        return Ok(super::gpu::add_matrix_gradient(dw, g, x, factor)?);
+    }
     let (g, x) = (storage::rows(g)?, storage::rows(x)?);
     Ok(storage::with_matrices([&g, &x], |[g, x]| {
         check("gᵀ·x", g.rows, x.rows)?;

@@ -1,5 +1,6 @@
 //! LayerNorm fused with the modulation that follows it, and its gradients.
 
+use super::activation::{Activation, Reads};
 use super::simd::{sum, sum2, vectorised};
 use super::storage::{self, by_rows};
 use crate::Result;
@@ -8,18 +9,28 @@ use candle_core::{Tensor, bail};
 /// FLUX's epsilon for both norms.
 pub const EPSILON: f64 = 1e-6;
 
-/// LayerNorm without weights, then x·(1 + scale) + shift. x: [B, S, C]; shift, scale: [B, C].
-pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
+/// LayerNorm without weights, then x·(1 + scale) + shift, in the forms that `reads` wants. x: [B, S, C]; shift, scale: [B, C].
+pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, reads: Reads) -> Result<Activation> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::layer_norm_modulate(x, shift, scale, reads)?);
+    }
+    debug_assert!(reads == Reads::VALUES, "products on the CPU read values");
     let (s, c) = sizes(x, shift)?;
     sizes(x, scale)?;
     let [x, shift, scale] = [x.contiguous()?, shift.contiguous()?, scale.contiguous()?];
-    Ok(storage::with_slices([&x, &shift, &scale], |[values, shift, scale]| {
+    let y = storage::with_slices([&x, &shift, &scale], |[values, shift, scale]| {
         storage::filled(x.shape(), |y| by_rows(y, c, |first, y| modulate(values, shift, scale, (s, c), first, y)))
-    })??)
+    })??;
+    Ok(y.into())
 }
 
 /// dx, and `beside` added to it: what flows around the norm. x, g, beside: [B, S, C]; scale: [B, C].
 pub fn layer_norm_modulate_gradient(x: &Tensor, scale: &Tensor, g: &Tensor, beside: Option<&Tensor>) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::layer_norm_modulate_gradient(x, scale, g, beside)?);
+    }
     let (s, c) = sizes(x, scale)?;
     if g.dims() != x.dims() || beside.is_some_and(|beside| beside.dims() != x.dims()) {
         return Err(crate::Error::invalid(format!("a gradient {:?} of a norm of {:?}", g.dims(), x.dims())));
@@ -38,6 +49,10 @@ pub fn layer_norm_modulate_gradient(x: &Tensor, scale: &Tensor, g: &Tensor, besi
 
 /// (dshift, dscale), [B, C] each. x, g: [B, S, C].
 pub fn modulation_gradients(x: &Tensor, g: &Tensor) -> Result<(Tensor, Tensor)> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::modulation_gradients(x, g)?);
+    }
     let (b, s, c) = x.dims3()?;
     let (x, g) = (x.contiguous()?, g.contiguous()?);
     let (mut dshift, mut dscale) = (vec![0.0; b * c], vec![0.0; b * c]);
@@ -135,7 +150,7 @@ mod tests {
             compare(
                 &format!("layer_norm_modulate {b} {s} {c}"),
                 &inputs,
-                |x| layer_norm_modulate(&x[0], &x[1], &x[2]).unwrap(),
+                |x| layer_norm_modulate(&x[0], &x[1], &x[2], Reads::VALUES).unwrap().values().unwrap().clone(),
                 |x, g| {
                     let beside = tensor(77, (b, s, c));
                     let dx = layer_norm_modulate_gradient(&x[0], &x[2], g, None).unwrap();

@@ -21,6 +21,10 @@ pub struct QkNormRope<'a> {
 
 /// RMSNorm over each head of q and k, then rotary embedding; v as it is. qkv: [B, S, 3, H, D]
 pub fn qk_norm_rope(qkv: &Tensor, with: QkNormRope) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(qkv) {
+        return Ok(super::gpu::qk_norm_rope(qkv, with)?);
+    }
     let (qkv, dims) = (qkv.contiguous()?, Dims::of(qkv, &with)?);
     Ok(with.lent(|with| {
         storage::with_slice(&qkv, |values| {
@@ -36,6 +40,10 @@ pub fn qk_norm_rope(qkv: &Tensor, with: QkNormRope) -> Result<Tensor> {
 
 /// The same in the memory of `qkv`.
 pub fn qk_norm_rope_in_place(qkv: &Tensor, with: QkNormRope) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(qkv) {
+        return Ok(super::gpu::qk_norm_rope_in_place(qkv, with)?);
+    }
     let dims = Dims::of(qkv, &with)?;
     Ok(with.lent(|with| {
         storage::change(qkv, |values| {
@@ -47,6 +55,10 @@ pub fn qk_norm_rope_in_place(qkv: &Tensor, with: QkNormRope) -> Result<()> {
 
 /// dqkv in the memory of `g`, the gradient of what came out of [`qk_norm_rope`]. qkv: what went in; both [B, S, 3, H, D]
 pub fn qk_norm_rope_gradient(qkv: &Tensor, g: Tensor, with: QkNormRope) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(qkv) {
+        return Ok(super::gpu::qk_norm_rope_gradient(qkv, g, with)?);
+    }
     let (qkv, dims) = (qkv.contiguous()?, Dims::of(qkv, &with)?);
     if g.dims() != qkv.dims() {
         return Err(crate::Error::invalid(format!("a gradient {:?} of qkv {:?}", g.dims(), qkv.dims())));

@@ -157,6 +157,17 @@ pub fn filled(shape: impl Into<Shape>, fill: impl FnOnce(&mut [f32])) -> Result<
     from_vec(output(shape.elem_count(), fill), shape)
 }
 
+/// A tensor of the type and on the device of `like` that somebody is about to write, all of it.
+pub fn to_be_written(shape: impl Into<Shape>, like: &Tensor) -> crate::Result<Tensor> {
+    let shape = shape.into();
+    #[cfg(feature = "cuda")]
+    if let candle_core::Device::Cuda(device) = like.device() {
+        let storage = crate::cuda::uninitialised(device, shape.elem_count(), like.dtype())?;
+        return Ok(crate::cuda::tensor(storage, shape));
+    }
+    Ok(Tensor::zeros(shape, like.dtype(), like.device())?)
+}
+
 /// The shape with another last dimension.
 pub fn with_last(shape: &Shape, last: usize) -> Shape {
     let leading = &shape.dims()[..shape.rank().saturating_sub(1)];

@@ -1,6 +1,6 @@
 //! What double and single blocks have in common: running them forward, and backward from as much of the forward pass as was kept.
 
-use super::{Checkpointing, Gradients, positions::Positions};
+use super::{Checkpointing, Gradients, modulation::Modulations, positions::Positions};
 use crate::{
     Result,
     adapter::SidePaths,
@@ -13,6 +13,7 @@ use std::ops::Range;
 /// What every block reads beside its states.
 pub struct Context<'a> {
     pub positions: &'a Positions,
+    pub modulations: &'a Modulations,
     pub paths: &'a SidePaths,
     /// Whether a backward pass will come.
     pub keeps: bool,
@@ -51,6 +52,12 @@ pub struct Entering<S> {
     pub modulations: Vec<Tensor>,
 }
 
+impl<S> Entering<S> {
+    fn new<B: Block<State = S>>(state: S, block: &B, context: &Context) -> Self {
+        Self { state, modulations: block.norms().into_iter().map(|norm| context.modulations.of(norm).clone()).collect() }
+    }
+}
+
 /// What a block's backward pass needs to know of the whole.
 pub struct Pass<'a> {
     pub context: &'a Context<'a>,
@@ -80,15 +87,10 @@ enum Kept<I> {
     Nothing,
 }
 
-/// Through all blocks; `norms` gives the modulations of each.
-pub fn forward<B: Block>(
-    blocks: &[B],
-    mut state: B::State,
-    context: &Context,
-    modulate: impl Fn(&B) -> Result<Vec<Tensor>>,
-) -> Result<B::State> {
+/// Through all blocks.
+pub fn forward<B: Block>(blocks: &[B], mut state: B::State, context: &Context) -> Result<B::State> {
     for block in blocks {
-        let entering = Entering { state, modulations: modulate(block)? };
+        let entering = Entering::new(state, block, context);
         state = block.leave(&entering, &block.inside(&entering, context, None)?, context)?;
     }
     Ok(state)
@@ -100,11 +102,10 @@ pub fn forward_tracing<B: Block>(
     mut state: B::State,
     context: &Context,
     checkpointing: Checkpointing,
-    modulate: impl Fn(&B) -> Result<Vec<Tensor>>,
 ) -> Result<(B::State, Vec<Trace<B>>)> {
     let mut traces = Vec::with_capacity(blocks.len());
     for block in blocks {
-        let entering = Entering { state, modulations: modulate(block)? };
+        let entering = Entering::new(state, block, context);
         let inside = block.inside(&entering, context, None)?;
         state = block.leave(&entering, &inside, context)?;
         let kept = match checkpointing {

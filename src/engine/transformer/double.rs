@@ -11,7 +11,7 @@ use crate::{
     Result,
     checkpoint::Keys,
     linear::{Linear, LinearId},
-    ops::Attended,
+    ops::{self, Activation, Attended},
 };
 use candle_core::Tensor;
 use std::ops::Range;
@@ -34,7 +34,7 @@ struct Stream {
 
 pub struct Inside {
     /// What the projections read.
-    x: Both<Tensor>,
+    x: Both<Activation>,
     attention: attention::Inside,
     /// The states between attention and feed-forward.
     middle: Both<Tensor>,
@@ -54,9 +54,9 @@ impl DoubleBlock {
     }
 
     /// Both streams' queries, keys and values in one tensor: [B, text + picture, 3·C].
-    fn project(&self, x: &Both<Tensor>, context: &Context) -> Result<Tensor> {
-        let (b, text_tokens, width) = x[0].dims3()?;
-        let joint = Tensor::zeros((b, text_tokens + x[1].dim(1)?, 3 * width), x[0].dtype(), x[0].device())?;
+    fn project(&self, x: &Both<Activation>, state: &Both<Tensor>, context: &Context) -> Result<Tensor> {
+        let (b, text_tokens, width) = state[0].dims3()?;
+        let joint = ops::to_be_written((b, text_tokens + state[1].dim(1)?, 3 * width), &state[0])?;
         for (i, out) in parts(&joint, text_tokens)?.iter().enumerate() {
             self.streams[i].qkv.project.forward_into(out, &x[i], context.paths)?;
         }
@@ -79,10 +79,10 @@ impl Block for DoubleBlock {
 
     fn inside(&self, entering: &Entering<Both<Tensor>>, context: &Context, attended: Option<Attended>) -> Result<Inside> {
         let (streams, state, modulations) = (&self.streams, &entering.state, modulations(entering)?);
-        let x = both(|i| modulations[i][0].norm(&state[i]))?;
-        let attention = self.attention(context).forward(self.project(&x, context)?, attended)?;
+        let x = both(|i| modulations[i][0].norm(&state[i], streams[i].qkv.project.reads(context.paths)))?;
+        let attention = self.attention(context).forward(self.project(&x, state, context)?, attended)?;
         let attended = parts(&attention.attended.out, state[0].dim(1)?)?;
-        let middle = both(|i| modulations[i][0].add_gated(&state[i], &streams[i].to_out.forward(&attended[i], context.paths)?))?;
+        let middle = both(|i| modulations[i][0].add_gated(&state[i], &streams[i].to_out.forward(&(&attended[i]).into(), context.paths)?))?;
         let feed_forward = both(|i| streams[i].feed_forward.inside(&middle[i], &modulations[i][1], context))?;
         Ok(Inside { x, attention, middle, feed_forward })
     }
@@ -109,14 +109,14 @@ impl Block for DoubleBlock {
         let dmiddle = |i: usize| &above[i].0;
         let dattended = both(|i| {
             let g = modulations[i][0].gate_backward(dmiddle(i))?;
-            streams[i].to_out.backward(&attended[i], &g, None, paths, gradients)
+            streams[i].to_out.backward(&(&attended[i]).into(), &g, None, paths, gradients)
         })?;
         let dqkv = self.attention(context).backward(&inside.attention, &Tensor::cat(&dattended, 1)?)?;
         let dqkv = parts(&dqkv, text_tokens)?;
         let dx = both(|i| streams[i].qkv.project.backward(&inside.x[i], &dqkv[i], None, paths, gradients))?;
 
         let dmodulations = |i: usize| {
-            let y = streams[i].to_out.forward(&attended[i], paths)?;
+            let y = streams[i].to_out.forward(&(&attended[i]).into(), paths)?;
             let of_attention = Modulation::gradient((&state[i], &dx[i]), (&y, dmiddle(i)))?;
             Ok(Tensor::cat(&[&of_attention, above[i].1.as_ref().expect("wanted too")], 1)?)
         };
@@ -174,7 +174,7 @@ impl Stream {
     fn load(keys: &Keys, names: &Names, config: &Config, layers: &mut Layers) -> Result<Self> {
         let dim = config.inner_dim();
         Ok(Self {
-            norm: layers.linear(&keys.at(names.norm), dim, 6 * dim)?,
+            norm: layers.modulation(&keys.at(names.norm), dim, 6 * dim)?,
             qkv: Qkv::load(keys, names.qkv, [names.norm_q, names.norm_k], config, layers)?,
             to_out: layers.linear(&keys.at(names.to_out), dim, dim)?,
             feed_forward: FeedForward::load(&keys.at(names.ff), config, layers)?,

@@ -5,7 +5,12 @@ use super::{
     block::{Context, Pass},
     modulation::Modulation,
 };
-use crate::{Result, checkpoint::Keys, linear::Linear, ops};
+use crate::{
+    Result,
+    checkpoint::Keys,
+    linear::Linear,
+    ops::{self, Activation},
+};
 use candle_core::Tensor;
 
 pub struct FeedForward {
@@ -15,10 +20,10 @@ pub struct FeedForward {
 
 pub struct Inside {
     /// Normalised states, [B, S, C].
-    x: Tensor,
+    x: Activation,
     /// [B, S, 4·C], if a backward pass will come.
     before_gelu: Option<Tensor>,
-    hidden: Tensor,
+    hidden: Activation,
 }
 
 impl FeedForward {
@@ -29,8 +34,9 @@ impl FeedForward {
 
     /// state: [B, S, C]
     pub fn inside(&self, state: &Tensor, modulation: &Modulation, context: &Context) -> Result<Inside> {
-        let x = modulation.norm(state)?;
-        let (before_gelu, hidden) = self.widen.forward_gelu(&x, context.paths, context.keeps)?;
+        let paths = context.paths;
+        let x = modulation.norm(state, self.widen.reads(paths))?;
+        let (before_gelu, hidden) = self.widen.forward_gelu(&x, self.narrow.reads(paths), paths, context.keeps)?;
         Ok(Inside { x, before_gelu, hidden })
     }
 

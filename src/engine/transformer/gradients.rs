@@ -4,14 +4,16 @@ use super::{
     Step, Transformer,
     block::{self, Block, Context, Pass, Trace},
     embed::Embedded,
-    join, modulations,
+    join,
+    modulation::Modulations,
 };
 use crate::{
-    AdapterSet, Result,
+    AdapterSet, Error, Result,
     adapter::SidePaths,
     cores::on_the_cores,
     latents::PackedLatents,
     linear::{Linear, LinearId},
+    ops::Activation,
 };
 use candle_core::{DType, Device, Tensor, TensorId, Var};
 use std::collections::HashMap;
@@ -124,33 +126,50 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn gradients(&self, adapters: &AdapterSet, checkpointing: Checkpointing, loss: &Loss) -> Result<Tensor> {
-        let (model, paths) = (self.transformer, &SidePaths::new(adapters));
-        let positions = model.positions(self.step)?;
-        let context = Context { positions: &positions, paths, keeps: true };
-        let Embedded { picture, text, vector } = model.embed(self.latents, self.step, paths)?;
+        let (model, paths) = (self.transformer, &SidePaths::new(adapters, self.transformer.dtype)?);
+        let inputs = model.inputs(self.latents, self.step)?;
+        let moment = inputs.moment(self.step);
+        let made = match self.step.modulations {
+            Some(modulations) => Made { modulations: modulations.clone(), vector: None },
+            None => Made::now(model, model.embedders.vector(moment, paths)?, paths)?,
+        };
+        let context = Context { positions: &inputs.positions, modulations: &made.modulations, paths, keeps: true };
+        let mut down = Downward::new(model, &context, self.gradients, made.vector.clone())?;
 
-        let blocks = &model.transformer_blocks;
-        let (both, doubles) = block::forward_tracing(blocks, [text, picture], &context, checkpointing, |b| modulations(b, &vector, paths))?;
-        let blocks = &model.single_transformer_blocks;
-        let (joint, singles) = block::forward_tracing(blocks, join(&both)?, &context, checkpointing, |b| modulations(b, &vector, paths))?;
-        let output = model.output.inside(&joint, positions.text_tokens, &model.output.norm_out.forward(&vector, paths)?)?;
+        let Embedded { picture, text } = model.embedders.forward(&inputs.latents, &inputs.text, paths)?;
+        let (both, doubles) = block::forward_tracing(&model.transformer_blocks, [text, picture], &context, checkpointing)?;
+        let (joint, singles) = block::forward_tracing(&model.single_transformer_blocks, join(&both)?, &context, checkpointing)?;
+        let output = model.output.inside(&joint, &context)?;
         let (loss, g) = differentiate(&model.output.leave(&output, paths)?, loss)?;
 
-        let first = self.gradients.first_layer(paths);
-        let wants_vector = first < model.embedders.ids.end;
-        let mut down = Downward { context: &context, gradients: self.gradients, first, wants_vector, vector, dvector: None };
         if down.first == LinearId::MAX {
             return Ok(loss);
         }
-        let (g, dmodulation) = model.output.backward(&output, positions.text_tokens, &g, paths, self.gradients)?;
-        down.norm(&model.output.norm_out, &dmodulation)?;
+        let (g, dmodulation) = model.output.backward(&output, &g, &context, self.gradients)?;
+        if down.wants(&[&model.output.norm_out]) {
+            down.norm(&model.output.norm_out, &dmodulation)?;
+        }
         let Some(g) = down.blocks(&model.single_transformer_blocks, singles, g)? else { return Ok(loss) };
-        let text = g.narrow(1, 0, positions.text_tokens)?;
-        let picture = g.narrow(1, positions.text_tokens, g.dim(1)? - positions.text_tokens)?;
-        let Some([text, picture]) = down.blocks(&model.transformer_blocks, doubles, [text, picture])? else { return Ok(loss) };
-        let vector = down.dvector.take().map_or_else(|| down.vector.zeros_like(), Ok)?;
-        model.embed_backward(self.latents, self.step, &Embedded { picture, text, vector }, paths, self.gradients)?;
+        let (text_tokens, tokens) = (inputs.positions.text_tokens, inputs.latents.dim(1)?);
+        let both = [g.narrow(1, 0, text_tokens)?, g.narrow(1, text_tokens, tokens)?];
+        let Some([text, picture]) = down.blocks(&model.transformer_blocks, doubles, both)? else { return Ok(loss) };
+        model.embedders.backward(&inputs.latents, &inputs.text, &Embedded { picture, text }, paths, self.gradients)?;
+        if let Some(g) = down.dvector {
+            model.embedders.vector_backward(moment, &g, paths, self.gradients)?;
+        }
         Ok(loss)
+    }
+}
+
+/// The modulations of a pass, and what they were made of if it was made here.
+struct Made {
+    modulations: Modulations,
+    vector: Option<Tensor>,
+}
+
+impl Made {
+    fn now(model: &Transformer, vector: Tensor, paths: &SidePaths) -> Result<Self> {
+        Ok(Self { modulations: model.modulations_of(&vector, paths)?, vector: Some(vector) })
     }
 }
 
@@ -170,12 +189,29 @@ struct Downward<'a> {
     first: LinearId,
     /// Whether it is one of the embedders, which are the lowest and make the vector.
     wants_vector: bool,
-    /// [B, C]
-    vector: Tensor,
+    /// [B, C], unless modulations were made ahead.
+    vector: Option<Activation>,
     dvector: Option<Tensor>,
 }
 
-impl Downward<'_> {
+impl<'a> Downward<'a> {
+    fn new(model: &Transformer, context: &'a Context, gradients: &'a Gradients, vector: Option<Tensor>) -> Result<Self> {
+        let first = gradients.first_layer(context.paths);
+        let wants_vector = first < model.embedders.ids.end;
+        let down = Self { context, gradients, first, wants_vector, vector: vector.map(Activation::from), dvector: None };
+        if down.vector.is_none() && down.wants(&model.norms()) {
+            return Err(Error::invalid(
+                "a layer of modulation or embedding is trained, and modulations made ahead know no gradient: leave them out",
+            ));
+        }
+        Ok(down)
+    }
+
+    /// Whether something on or below these layers of modulation is trained.
+    fn wants(&self, norms: &[&Linear]) -> bool {
+        self.wants_vector || norms.iter().any(|norm| self.gradients.is_on(norm, self.context.paths))
+    }
+
     /// Through blocks, last first. The gradient of what entered them, unless nothing below is trained.
     fn blocks<B: Block>(&mut self, blocks: &[B], traces: Vec<Trace<B>>, mut g: B::State) -> Result<Option<B::State>> {
         for (block, trace) in blocks.iter().zip(traces).rev() {
@@ -186,7 +222,7 @@ impl Downward<'_> {
                 context: self.context,
                 gradients: self.gradients,
                 wants_state: self.first < block.ids().start,
-                wants_modulations: self.wants_vector || block.norms().iter().any(|norm| self.gradients.is_on(norm, self.context.paths)),
+                wants_modulations: self.wants(&block.norms()),
             };
             let flowed = trace.backward(block, g, &pass)?;
             for (norm, gradient) in block.norms().into_iter().zip(&flowed.modulations) {
@@ -203,10 +239,11 @@ impl Downward<'_> {
     /// From a modulation to the vector and to the pairs on the layer between.
     fn norm(&mut self, norm: &Linear, g: &Tensor) -> Result<()> {
         let (paths, gradients) = (self.context.paths, self.gradients);
+        let vector = self.vector.as_ref().expect("made here if it is wanted");
         if self.wants_vector {
-            self.dvector = Some(norm.backward(&self.vector, g, self.dvector.take(), paths, gradients)?);
+            self.dvector = Some(norm.backward(vector, g, self.dvector.take(), paths, gradients)?);
         } else {
-            norm.backward_pairs(&self.vector, g, paths, gradients)?;
+            norm.backward_pairs(vector, g, paths, gradients)?;
         }
         Ok(())
     }

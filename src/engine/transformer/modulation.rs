@@ -1,7 +1,42 @@
 //! Adaptive layer norm (`AdaLayerNormZero`, `AdaLayerNormZeroSingle`): shift, scale and gate from the vector.
 
-use crate::{Result, ops};
+use crate::{
+    Result,
+    linear::{Linear, LinearId},
+    ops::{self, Activation, Reads},
+};
 use candle_core::Tensor;
+use std::collections::HashMap;
+
+/// What every layer of modulation makes of the vector: the shifts, scales and gates of all blocks. They depend on time, guidance and pooled
+/// text alone, so those of many steps can be made at once, before the first.
+#[derive(Clone, Debug)]
+pub struct Modulations {
+    /// [rows, 3·N·C] f32; in the output [rows, 2·C].
+    layers: HashMap<LinearId, Tensor>,
+    rows: usize,
+}
+
+impl Modulations {
+    pub(super) fn new(layers: HashMap<LinearId, Tensor>, rows: usize) -> Self {
+        Self { layers, rows }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Those of one call, whose batch they are the rows of.
+    pub fn narrow(&self, first: usize, count: usize) -> Result<Self> {
+        let narrow = |(&id, vectors): (&LinearId, &Tensor)| Ok((id, vectors.narrow(0, first, count)?));
+        Ok(Self { layers: self.layers.iter().map(narrow).collect::<Result<_>>()?, rows: count })
+    }
+
+    /// Of one layer.
+    pub(super) fn of(&self, norm: &Linear) -> &Tensor {
+        &self.layers[&norm.slots[0].id]
+    }
+}
 
 /// Each [B, C].
 pub struct Modulation {
@@ -21,9 +56,9 @@ impl Modulation {
         }))
     }
 
-    /// LayerNorm(x)·(1 + scale) + shift. x: [B, S, C]
-    pub fn norm(&self, x: &Tensor) -> Result<Tensor> {
-        ops::layer_norm_modulate(x, &self.shift, &self.scale)
+    /// LayerNorm(x)·(1 + scale) + shift, as `reads` wants it. x: [B, S, C]
+    pub fn norm(&self, x: &Tensor, reads: Reads) -> Result<Activation> {
+        ops::layer_norm_modulate(x, &self.shift, &self.scale, reads)
     }
 
     /// The gradient of x, with what flows beside the norm added to it. g: of the norm's result

@@ -10,7 +10,7 @@ use crate::{
     Result,
     checkpoint::Keys,
     linear::{Linear, LinearId},
-    ops::{self, Attended},
+    ops::{self, Activation, Attended},
 };
 use candle_core::Tensor;
 use std::ops::Range;
@@ -26,17 +26,17 @@ pub struct SingleBlock {
 
 pub struct Inside {
     /// [B, S, C]
-    x: Tensor,
+    x: Activation,
     attention: attention::Inside,
     /// [B, S, 4·C], if a backward pass will come.
     before_gelu: Option<Tensor>,
-    hidden: Tensor,
+    hidden: Activation,
 }
 
 impl SingleBlock {
     pub fn load(keys: &Keys, config: &Config, layers: &mut Layers) -> Result<Self> {
         let (dim, mlp, start) = (config.inner_dim(), config.mlp_dim(), layers.next_id());
-        let norm = layers.linear(&keys.at("norm.linear"), dim, 3 * dim)?;
+        let norm = layers.modulation(&keys.at("norm.linear"), dim, 3 * dim)?;
         let qkv = Qkv::load(&keys.at("attn"), ["to_q", "to_k", "to_v"], ["norm_q", "norm_k"], config, layers)?;
         let proj_mlp = layers.linear(&keys.at("proj_mlp"), dim, mlp)?;
         let proj_out = layers.fused(&[keys.at("proj_out")], &[dim, mlp], dim)?;
@@ -44,7 +44,7 @@ impl SingleBlock {
     }
 
     fn last_product(&self, inside: &Inside, context: &Context) -> Result<Tensor> {
-        self.proj_out.forward_parts(&[&inside.attention.attended.out, &inside.hidden], context.paths)
+        self.proj_out.forward_parts(&[&(&inside.attention.attended.out).into(), &inside.hidden], context.paths)
     }
 }
 
@@ -63,10 +63,11 @@ impl Block for SingleBlock {
 
     fn inside(&self, entering: &Entering<Tensor>, context: &Context, attended: Option<Attended>) -> Result<Inside> {
         let [modulation] = Modulation::split(&entering.modulations[0])?;
-        let x = modulation.norm(&entering.state)?;
-        let qkv = self.qkv.project.forward(&x, context.paths)?;
+        let paths = context.paths;
+        let x = modulation.norm(&entering.state, self.qkv.project.reads(paths) | self.proj_mlp.reads(paths))?;
+        let qkv = self.qkv.project.forward(&x, paths)?;
         let attention = Attention::new(&self.qkv, &self.qkv, context).forward(qkv, attended)?;
-        let (before_gelu, hidden) = self.proj_mlp.forward_gelu(&x, context.paths, context.keeps)?;
+        let (before_gelu, hidden) = self.proj_mlp.forward_gelu(&x, self.proj_out.reads(paths), paths, context.keeps)?;
         Ok(Inside { x, attention, before_gelu, hidden })
     }
 
@@ -82,8 +83,9 @@ impl Block for SingleBlock {
     fn backward(&self, entering: &Entering<Tensor>, inside: &Inside, g: Tensor, pass: &Pass) -> Result<Flowed<Tensor>> {
         let (Pass { context, gradients, .. }, paths) = (pass, pass.context.paths);
         let [modulation] = Modulation::split(&entering.modulations[0])?;
-        let parts = [&inside.attention.attended.out, &inside.hidden];
-        let [dattended, dhidden] = self.proj_out.backward_parts(parts, &modulation.gate_backward(&g)?, paths, gradients)?;
+        let attended = Activation::from(&inside.attention.attended.out);
+        let [dattended, dhidden] =
+            self.proj_out.backward_parts([&attended, &inside.hidden], &modulation.gate_backward(&g)?, paths, gradients)?;
         let dmlp = ops::gelu_gradient(inside.before_gelu.as_ref().expect("kept for a backward pass"), &dhidden)?;
         let dqkv = Attention::new(&self.qkv, &self.qkv, context).backward(&inside.attention, &dattended)?;
         let dx = self.qkv.project.backward(&inside.x, &dqkv, None, paths, gradients)?;
