@@ -85,7 +85,7 @@ fn of_engine(error: &engine::Error) -> u8 {
     match error {
         engine::Error::Invalid(_) | engine::Error::Model { .. } | engine::Error::Adapter { .. } => BAD_INPUT,
         engine::Error::Cancelled => STOPPED,
-        engine::Error::Tensor(_) | engine::Error::Io(_) => FAILED,
+        engine::Error::OutOfMemory | engine::Error::Tensor(_) | engine::Error::Io(_) => FAILED,
     }
 }
 

@@ -28,6 +28,14 @@ impl Precision {
         }
     }
 
+    /// For parts that are never quantised: CLIP and VAE beside a transformer in this precision.
+    pub fn unquantised(self) -> Self {
+        match self {
+            Self::F32 => Self::F32,
+            Self::Bf16 | Self::Fp8 | Self::Nf4 => Self::Bf16,
+        }
+    }
+
     /// What weights take so, with the scales of their rows or blocks.
     pub fn bytes_of(self, weights: u64) -> u64 {
         match self {
