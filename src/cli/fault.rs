@@ -93,7 +93,7 @@ fn of_train(error: &train::Error) -> u8 {
     match error {
         train::Error::Recipe(_) | train::Error::Dataset(_) | train::Error::State(_) => BAD_INPUT,
         train::Error::Engine(inner) => of_engine(inner),
-        train::Error::Tensor(_) | train::Error::Io(_) => FAILED,
+        train::Error::Io(_) => FAILED,
     }
 }
 

@@ -32,7 +32,6 @@ impl From<train::Error> for Error {
             Recipe(_) | Dataset(_) | State(_) => Self::Refused(sentence(&error.to_string())),
             Engine(error) => error.into(),
             Io(error) => Self::Store(error.into()),
-            Tensor(_) => Self::Fault(error.to_string()),
         }
     }
 }
