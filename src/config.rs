@@ -16,6 +16,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// FLUX.1 folder in diffusers layout.
     pub model: PathBuf,
+    pub device: engine::device::Choice,
+    /// Of the transformer; `None` is what the device holds best.
+    pub precision: Option<engine::Precision>,
     /// Pages' scripts, styles and sample sets, as the build lays them out; `None` looks where they usually are.
     pub site: Option<PathBuf>,
 }
@@ -38,7 +41,15 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { host: Self::HOST, port: Self::PORT, data_dir: Self::DATA_DIR.into(), model: default_model(), site: None }
+        Self {
+            host: Self::HOST,
+            port: Self::PORT,
+            data_dir: Self::DATA_DIR.into(),
+            model: default_model(),
+            device: Default::default(),
+            precision: None,
+            site: None,
+        }
     }
 }
 

@@ -4,14 +4,64 @@ use super::{fault::usage, progress};
 use crate::config;
 use anyhow::Result;
 use clap::Args;
-use engine::{Device, GenerateParams, Pipeline, Size};
-use std::path::PathBuf;
+use engine::{Device, GenerateParams, Model, Pipeline, Precision, Size, device::Choice};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 #[derive(Args, Clone, Debug)]
 pub struct ModelArguments {
     /// Folder of a FLUX.1 model in diffusers layout [default: models/flux-mini]
     #[arg(long, value_name = "DIR", env = "ATELIER_MODEL", hide_env = true)]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArguments,
+}
+
+/// Where a model is, and how it is held there.
+#[derive(Args, Clone, Debug)]
+pub struct DeviceArguments {
+    /// The CPU, or an NVIDIA GPU by its number; auto takes the first GPU there is
+    #[arg(long = "device", default_value_t = Choice::Auto, value_name = "auto|cpu|cuda:N", env = "ATELIER_DEVICE", hide_env = true)]
+    pub choice: Choice,
+    /// Of the transformer's weights: f32 on the CPU; on a GPU auto takes bf16 if it fits, else fp8 or nf4
+    #[arg(long, default_value_t = Held::Auto, value_name = "auto|f32|bf16|fp8|nf4", env = "ATELIER_PRECISION", hide_env = true)]
+    precision: Held,
+}
+
+impl DeviceArguments {
+    pub fn open(&self) -> Result<Device> {
+        Ok(self.choice.open()?)
+    }
+
+    /// `None` is what the device holds best.
+    pub fn precision(&self) -> Option<Precision> {
+        match self.precision {
+            Held::Auto => None,
+            Held::In(precision) => Some(precision),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    Auto,
+    In(Precision),
+}
+
+impl FromStr for Held {
+    type Err = engine::Error;
+
+    fn from_str(text: &str) -> engine::Result<Self> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::In) }
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::In(precision) => precision.fmt(f),
+        }
+    }
 }
 
 impl ModelArguments {
@@ -21,9 +71,18 @@ impl ModelArguments {
     }
 
     pub fn load(&self) -> Result<Pipeline> {
-        let folder = self.folder();
-        let line = progress::waiting(&format!("loading {}", folder.display()));
-        let pipeline = Pipeline::load(&folder, &Device::Cpu);
+        self.load_as(Model::Folder(self.folder()))
+    }
+
+    /// Another model in the place of the folder.
+    pub fn load_as(&self, model: Model) -> Result<Pipeline> {
+        let device = self.device.open()?;
+        let what = match &model {
+            Model::Folder(folder) => folder.display().to_string(),
+            Model::Synthetic(_) => model.name(),
+        };
+        let line = progress::waiting(&format!("loading {what}"));
+        let pipeline = Pipeline::load_in(model, &device, self.device.precision());
         line.finish_and_clear();
         Ok(pipeline?)
     }

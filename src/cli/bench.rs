@@ -1,5 +1,11 @@
 //! `atelier bench`: how long loading, a picture and a training step take, and how much memory they need.
 
+mod floor;
+mod generate;
+mod measured;
+mod subject;
+mod train;
+
 use super::{
     arguments::ModelArguments,
     fault::usage,
@@ -7,16 +13,20 @@ use super::{
     output::{self, say},
     progress,
 };
+use ::train::{Dataset, Event, Recipe, Trainer, dataset::Limits};
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 use engine::{GenerateParams, Pipeline, Size};
 use serde::Serialize;
-use std::{process::ExitCode, time::Instant};
-use train::{Dataset, Event, Recipe, Trainer, dataset::Limits};
+use std::{path::Path, process::ExitCode, time::Instant};
 
 const EXAMPLES: &str = "Examples:
   atelier bench
-  atelier bench --size 192x288 --steps 12 --repeat 5 --json";
+  atelier bench --size 192x288 --steps 12 --repeat 5 --json
+  atelier bench generate --synthetic flux-dev --precision nf4 --size 512x512,1024x1024
+  atelier bench train --synthetic flux-dev --precision nf4 --policy smart --json
+
+The modes time single steps by the device's own clock and tell what was reached of what it could do.";
 
 /// Tokens of the prompt that T5 reads; the reference is timed at the same.
 const T5_LENGTH: usize = 128;
@@ -24,8 +34,10 @@ const PROMPT: &str = "a lake with mountains at sunset";
 
 /// Measure loading, generation, training and memory
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    mode: Option<Mode>,
     #[command(flatten)]
     model: ModelArguments,
     /// Size of the pictures
@@ -40,6 +52,12 @@ pub struct Arguments {
     /// Print the measurements as JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Mode {
+    Generate(generate::Arguments),
+    Train(train::Arguments),
 }
 
 /// Seconds; medians where more than one was timed.
@@ -61,10 +79,21 @@ struct Measurements {
 }
 
 pub fn run(arguments: &Arguments, started: Instant) -> Result<ExitCode> {
-    const MOST: usize = 100;
-    if !(1..=MOST).contains(&arguments.repeat) {
-        return Err(usage(format!("repeat {} must be from 1 to {MOST}", arguments.repeat)));
+    match &arguments.mode {
+        Some(Mode::Generate(arguments)) => generate::run(arguments),
+        Some(Mode::Train(arguments)) => train::run(arguments),
+        None => everything(arguments, started),
     }
+}
+
+/// What can be repeated: enough for a median, not enough to wait for ever.
+fn check_repeat(repeat: usize) -> Result<()> {
+    const MOST: usize = 100;
+    if (1..=MOST).contains(&repeat) { Ok(()) } else { Err(usage(format!("repeat {repeat} must be from 1 to {MOST}"))) }
+}
+
+fn everything(arguments: &Arguments, started: Instant) -> Result<ExitCode> {
+    check_repeat(arguments.repeat)?;
     let params = GenerateParams { steps: arguments.steps, max_sequence_length: T5_LENGTH, ..GenerateParams::new(PROMPT, arguments.size) };
     params.check()?;
     let (load_s, pipeline) = timed(|| arguments.model.load())?;
@@ -118,11 +147,7 @@ fn paint(pipeline: &Pipeline, params: &GenerateParams) -> Result<image::RgbImage
 fn train_step(pipeline: &Pipeline, size: Size, picture: &image::RgbImage, repeat: usize) -> Result<f64> {
     const WARM_UP: usize = 2;
     let folder = tempfile::tempdir()?;
-    let data = folder.path().join("data");
-    std::fs::create_dir(&data)?;
-    picture.save(data.join("picture.png"))?;
-    std::fs::write(data.join("picture.txt"), PROMPT)?;
-    let dataset = Dataset::open(&data, None, Limits::default(), folder.path())?;
+    let dataset = dataset(folder.path(), picture)?;
     let mut trainer = Trainer::start(pipeline, recipe(size, WARM_UP + repeat), dataset, &folder.path().join("run"))?;
     let mut seconds = Vec::new();
     while seconds.len() < WARM_UP + repeat {
@@ -134,6 +159,15 @@ fn train_step(pipeline: &Pipeline, size: Size, picture: &image::RgbImage, repeat
         }
     }
     Ok(middle(seconds.split_off(WARM_UP)))
+}
+
+/// A set of one picture, in `folder`.
+fn dataset(folder: &Path, picture: &image::RgbImage) -> Result<Dataset> {
+    let data = folder.join("data");
+    std::fs::create_dir(&data)?;
+    picture.save(data.join("picture.png"))?;
+    std::fs::write(data.join("picture.txt"), PROMPT)?;
+    Ok(Dataset::open(&data, None, Limits::default(), folder)?)
 }
 
 fn recipe(size: Size, steps: usize) -> Recipe {

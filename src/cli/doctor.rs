@@ -1,5 +1,6 @@
 //! `atelier doctor`: what machine, what model, what is missing, and how to mend it.
 
+mod gpu;
 mod parts;
 
 use super::{
@@ -10,6 +11,10 @@ use super::{
 use crate::config::Config;
 use anyhow::Result;
 use clap::Args;
+use engine::{
+    Model,
+    device::{self, Choice},
+};
 use parts::Part;
 use serde::Serialize;
 use std::{
@@ -73,7 +78,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let folder = arguments.model.folder();
     let parts = parts::all(&folder);
     let mut findings = of_machine(&machine);
-    findings.extend(of_model(&folder, &parts, &machine));
+    findings.extend(gpu::findings(&machine.gpus, &Model::Folder(folder.clone())));
+    findings.extend(of_model(&arguments.model, &parts, &machine));
     findings.extend(of_folders());
     let healthy = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
     if arguments.json {
@@ -135,7 +141,7 @@ fn of_machine(machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-fn of_model(folder: &Path, parts: &[Result<Part, String>], machine: &Machine) -> Vec<Finding> {
+fn of_model(model: &ModelArguments, parts: &[Result<Part, String>], machine: &Machine) -> Vec<Finding> {
     let mut findings: Vec<Finding> = parts
         .iter()
         .map(|part| match part {
@@ -143,23 +149,29 @@ fn of_model(folder: &Path, parts: &[Result<Part, String>], machine: &Machine) ->
             Err(problem) => Finding::missing("model", problem.clone(), "fetch the model again, or give another folder with --model"),
         })
         .collect();
-    // Weights are held in f32.
+    let on_cpu = model.device.choice == Choice::Cpu || machine.gpus.iter().all(|gpu| !gpu.is_new_enough());
+    // The CPU holds weights in f32; what a GPU holds is said when the model is loaded.
     let needed: u64 = parts.iter().flatten().map(|part| part.parameters * 4).sum();
-    if needed > machine.free_memory_bytes {
+    if on_cpu && needed > machine.free_memory_bytes {
         let sentence = format!("it needs about {} of memory, and {} are free", size(needed), size(machine.free_memory_bytes));
         findings.push(Finding::missing("model", sentence, "use a machine with more memory or a smaller model such as models/flux-mini"));
     } else if parts.iter().all(Result::is_ok) {
-        findings.push(loads(folder));
+        findings.push(loads(model));
     }
     findings
 }
 
-/// The only proof that a model is whole.
-fn loads(folder: &Path) -> Finding {
+/// The only proof that a model is whole, and that the device takes it.
+fn loads(model: &ModelArguments) -> Finding {
     let begun = Instant::now();
-    match engine::Pipeline::load(folder, &engine::Device::Cpu) {
-        Ok(_) => Finding::good("model", format!("loads in {:.1} s", begun.elapsed().as_secs_f64())),
-        Err(error) => Finding::missing("model", error.to_string(), "fetch the model again, or give another folder with --model"),
+    match model.load() {
+        Ok(pipeline) => {
+            let (seconds, device) = (begun.elapsed().as_secs_f64(), device::in_words(&pipeline.device));
+            Finding::good("model", format!("loads in {seconds:.1} s, in {} on {device}", pipeline.placement.precision))
+        }
+        Err(error) => {
+            Finding::missing("model", format!("{error:#}"), "fetch the model again, give another folder with --model, or another --device")
+        }
     }
 }
 

@@ -85,7 +85,7 @@ fn of_engine(error: &engine::Error) -> u8 {
     match error {
         engine::Error::Invalid(_) | engine::Error::Model { .. } | engine::Error::Adapter { .. } => BAD_INPUT,
         engine::Error::Cancelled => STOPPED,
-        engine::Error::Tensor(_) | engine::Error::Io(_) => FAILED,
+        engine::Error::OutOfMemory | engine::Error::Tensor(_) | engine::Error::Io(_) => FAILED,
     }
 }
 
@@ -93,7 +93,7 @@ fn of_train(error: &train::Error) -> u8 {
     match error {
         train::Error::Recipe(_) | train::Error::Dataset(_) | train::Error::State(_) => BAD_INPUT,
         train::Error::Engine(inner) => of_engine(inner),
-        train::Error::Tensor(_) | train::Error::Io(_) => FAILED,
+        train::Error::Io(_) => FAILED,
     }
 }
 

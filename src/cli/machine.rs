@@ -1,8 +1,9 @@
 //! What computer this is: cores, vector units, memory, disk.
 
+use engine::device::{self, Gpu, Memory};
 use serde::Serialize;
 use std::path::Path;
-use sysinfo::{CpuRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
+use sysinfo::{CpuRefreshKind, Disks, RefreshKind, System};
 
 #[derive(Debug, Serialize)]
 pub struct Machine {
@@ -13,33 +14,27 @@ pub struct Machine {
     pub vector_units: Vec<&'static str>,
     pub memory_bytes: u64,
     pub free_memory_bytes: u64,
+    pub gpus: Vec<Gpu>,
     /// On the disk of the working directory.
     pub free_disk_bytes: Option<u64>,
 }
 
 impl Machine {
     pub fn look(folder: &Path) -> Self {
-        let what = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram());
-        let system = System::new_with_specifics(what).ok();
-        let (memory_bytes, free_memory_bytes) = system.as_ref().map_or((0, 0), memory);
+        let system = System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing())).ok();
+        let memory = device::memory(&engine::Device::Cpu).unwrap_or(Memory { total: 0, free: 0 });
         let brand = system.as_ref().and_then(|system| Some(system.cpus().first()?.brand().trim().to_owned()));
         Self {
             system: System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.into()),
             processor: brand.filter(|brand| !brand.is_empty()).unwrap_or_else(|| std::env::consts::ARCH.into()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             vector_units: vector_units(),
-            memory_bytes,
-            free_memory_bytes,
+            memory_bytes: memory.total,
+            free_memory_bytes: memory.free,
+            gpus: device::gpus(),
             free_disk_bytes: free_disk(folder),
         }
     }
-}
-
-/// Memory in all and free, of the container where there is one with less than the machine has.
-fn memory(system: &System) -> (u64, u64) {
-    let machine = (system.total_memory(), system.available_memory());
-    let container = system.cgroup_limits().map(|limits| (limits.total_memory, limits.total_memory.saturating_sub(limits.rss)));
-    container.filter(|container| container.0 < machine.0).map_or(machine, |container| (container.0, container.1.min(machine.1)))
 }
 
 /// Free bytes on the disk that holds `folder`.

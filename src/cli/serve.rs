@@ -45,6 +45,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         port: arguments.port,
         data_dir: arguments.data_dir.clone(),
         model: arguments.model.folder(),
+        device: arguments.model.device.choice,
+        precision: arguments.model.device.precision(),
         site: arguments.site.clone(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -4,7 +4,7 @@ use super::fault::usage;
 use anyhow::Result;
 use clap::Args;
 use engine::{Pipeline, Size};
-use train::Recipe;
+use train::{Recipe, recipe::Policy};
 
 #[derive(Args, Debug, Default)]
 pub struct Arguments {
@@ -62,10 +62,11 @@ impl Arguments {
         Ok(recipe)
     }
 
-    /// Refuses to go on with a run under other settings than it was started with; only its length may change.
+    /// Refuses to go on with a run under other settings than it was started with; only its length and its policy of checkpointing may change.
     pub fn check_same(&self, run: &Recipe, pipeline: &Pipeline) -> Result<()> {
         let base = self.recipe.as_ref().map_or_else(|| Ok(run.clone()), |name| Recipe::load_for(name, &pipeline.transformer.config))?;
-        let wanted = Recipe { name: run.name.clone(), steps: run.steps, ..self.over(set(base, &self.set)?) };
+        let gradient_checkpointing = run.gradient_checkpointing;
+        let wanted = Recipe { name: run.name.clone(), steps: run.steps, gradient_checkpointing, ..self.over(set(base, &self.set)?) };
         if wanted == *run {
             return Ok(());
         }
@@ -75,6 +76,12 @@ impl Arguments {
             "--resume: this run was started with another {}; leave it as it was, or start a run in another folder",
             other.join(", ")
         )))
+    }
+
+    /// What is to be kept for the backward pass, if `--set` says so: it may change within a run.
+    pub fn policy(&self) -> Result<Option<Policy>> {
+        let given = self.set.iter().rev().find_map(|pair| pair.split_once('=').filter(|(key, _)| key.trim() == "gradient_checkpointing"));
+        given.map(|(_, value)| value.trim().parse().map_err(|problem: String| usage(format!("--set {problem}")))).transpose()
     }
 
     /// The single flags over a recipe.
@@ -148,6 +155,18 @@ mod tests {
         for pair in ["schedule=square", "flip=perhaps", "steps", "resolution=100x100", "steps=0", "learning_rate=nan"] {
             assert!(with(&[pair]).is_err(), "{pair}");
         }
+    }
+
+    #[test]
+    fn a_policy_is_set_by_name_or_as_it_was() {
+        for (value, policy) in [("smart", Policy::Smart), ("true", Policy::Full), ("false", Policy::None)] {
+            let pair = format!("gradient_checkpointing={value}");
+            assert_eq!(with(&[&pair]).unwrap().gradient_checkpointing, policy);
+            let arguments = Arguments { set: vec![pair], ..Arguments::default() };
+            assert_eq!(arguments.policy().unwrap(), Some(policy));
+        }
+        assert_eq!(Arguments::default().policy().unwrap(), None);
+        assert!(with(&["gradient_checkpointing=some"]).is_err());
     }
 
     #[test]

@@ -88,6 +88,9 @@ fn begin(arguments: &Arguments, pipeline: &Pipeline, dataset: Dataset) -> Result
     if !arguments.out.is_dir() {
         return Err(usage(format!("--resume: {} does not exist; leave --resume away to start a run", arguments.out.display())));
     }
+    if let Some(policy) = arguments.settings.policy()? {
+        Trainer::change_policy(&arguments.out, policy)?;
+    }
     let mut trainer = Trainer::resume(pipeline, dataset, &arguments.out)?;
     arguments.settings.check_same(trainer.recipe(), pipeline)?;
     if let Some(steps) = arguments.settings.steps {

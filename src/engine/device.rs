@@ -65,7 +65,7 @@ impl FromStr for Choice {
 }
 
 /// An NVIDIA GPU of this machine.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Gpu {
     pub index: usize,
     pub name: String,
@@ -102,7 +102,7 @@ impl Gpu {
 }
 
 /// Bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Memory {
     pub total: u64,
     /// What new tensors may take: on a GPU with what its pool keeps ready, on the CPU within the limits of a container.

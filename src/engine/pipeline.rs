@@ -56,7 +56,7 @@ impl Pipeline {
         let sizes = Sizes::of(&model)?;
         let placement = residence::place(&sizes, device, precision)?;
         let transformer = || Transformer::from_checkpoint(&model.part("transformer", device)?, placement.precision);
-        let others = || residence::open(&model, device, placement.text);
+        let others = || residence::open(&model, device, placement);
         // A GPU's memory is filled one part after the other, so that what is on its way counts once.
         let (transformer, others) = if device.is_cpu() { rayon::join(transformer, others) } else { (transformer(), others()) };
         let (transformer, (text_encoder, vae)) = (transformer?, others?);

@@ -28,7 +28,7 @@ impl Precision {
         }
     }
 
-    /// Of layers that are small or sensitive, beside others in this precision: modulation, embedders, the final layer.
+    /// Of what is never quantised beside a transformer in this precision: its modulation, embedders and last layer; CLIP and the VAE.
     pub fn unquantised(self) -> Self {
         match self {
             Self::F32 => Self::F32,

@@ -36,8 +36,9 @@ pub(crate) fn place(sizes: &Sizes, device: &Device, wanted: Option<Precision>) -
 }
 
 /// Text encoders and VAE; on the CPU loaded at once, so that a broken file is found now and the first picture does not wait.
-pub(crate) fn open(model: &Model, device: &Device, text: Precision) -> Result<(TextEncoder, Vae)> {
-    let (text_encoder, vae) = (TextEncoder::open(model, device, text)?, Vae::open(model, device)?);
+pub(crate) fn open(model: &Model, device: &Device, placement: Placement) -> Result<(TextEncoder, Vae)> {
+    let others = if device.is_cpu() { Precision::F32 } else { placement.precision.unquantised() };
+    let (text_encoder, vae) = (TextEncoder::open(model, device, [others, placement.text])?, Vae::open(model, device, others)?);
     if device.is_cpu() {
         let (encoders, weights) = rayon::join(|| text_encoder.load(), || vae.load());
         encoders.and(weights)?;

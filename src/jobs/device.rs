@@ -1,13 +1,16 @@
 //! One plain thread owns the device. Its unit of work is one step, and whoever is active is served in turn.
 
-use super::resident::{Facts, Resident};
+use super::{
+    error::of_engine,
+    resident::{Facts, Resident},
+};
+use crate::config::Config;
 use anyhow::{Result, anyhow};
 use engine::Pipeline;
 use std::{
     collections::VecDeque,
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
     sync::Arc,
     thread,
 };
@@ -53,11 +56,11 @@ const MAILBOX: usize = 32;
 
 impl Device {
     /// Starts the thread, which loads the model first. Tasks may be sent meanwhile.
-    pub fn start(model: &Path) -> Self {
+    pub fn start(config: &Config) -> Self {
         let (mailbox, arrivals) = mpsc::channel(MAILBOX);
         let (announce, loading) = watch::channel(Loading::Waiting);
-        let model = model.to_owned();
-        let run = move || own(&model, arrivals, &announce);
+        let config = config.clone();
+        let run = move || own(&config, arrivals, &announce);
         thread::Builder::new().name("device".into()).spawn(run).expect("the system can start a thread");
         Self { mailbox, loading }
     }
@@ -77,7 +80,7 @@ impl Device {
         }
     }
 
-    /// Why the model could not be loaded; never returns when it could.
+    /// Why the model could not be loaded, or was lost with its GPU; does not return before.
     pub async fn failure(&self) -> Arc<engine::Error> {
         let mut loading = self.loading.clone();
         if let Ok(settled) = loading.wait_for(|loading| matches!(loading, Loading::Failed(_))).await
@@ -122,32 +125,37 @@ impl<F: FnOnce(&Pipeline) + Send + 'static> Task for Question<F> {
 }
 
 /// The thread's life.
-fn own(model: &PathBuf, mut arrivals: mpsc::Receiver<Job>, announce: &watch::Sender<Loading>) {
-    let loaded = catch_unwind(|| Pipeline::load(model, &engine::Device::Cpu));
-    let loaded = loaded.unwrap_or_else(|_| Err(engine::Error::model(model, "broke while it was loaded; the log says where")));
-    match loaded {
-        Ok(pipeline) => {
-            announce.send_replace(Loading::Ready(Arc::new(Facts::of(&pipeline))));
-            take_turns(&mut Resident::new(pipeline), &mut arrivals);
-        }
-        Err(error) => {
-            announce.send_replace(Loading::Failed(Arc::new(error)));
-        }
+fn own(config: &Config, mut arrivals: mpsc::Receiver<Job>, announce: &watch::Sender<Loading>) {
+    let loaded = catch_unwind(|| load(config));
+    let loaded = loaded.unwrap_or_else(|_| Err(engine::Error::model(&config.model, "broke while it was loaded; the log says where")));
+    let end = loaded.and_then(|(pipeline, facts)| {
+        announce.send_replace(Loading::Ready(Arc::new(facts)));
+        take_turns(&mut Resident::new(pipeline), &mut arrivals)
+    });
+    if let Err(error) = end {
+        announce.send_replace(Loading::Failed(Arc::new(error)));
     }
 }
 
-/// Who arrives during a step is next: a picture waits for one training micro-step, never for two.
-fn take_turns(resident: &mut Resident, arrivals: &mut mpsc::Receiver<Job>) {
+fn load(config: &Config) -> engine::Result<(Pipeline, Facts)> {
+    let pipeline = Pipeline::load_in(&config.model, &config.device.open()?, config.precision)?;
+    let facts = Facts::of(&pipeline)?;
+    Ok((pipeline, facts))
+}
+
+/// Who arrives during a step is next: a picture waits for one training micro-step, never for two. Ends with the last asker, or with the
+/// device.
+fn take_turns(resident: &mut Resident, arrivals: &mut mpsc::Receiver<Job>) -> engine::Result<()> {
     let mut active = VecDeque::new();
     loop {
         let current = match active.pop_front() {
             Some(job) => job,
             None => match arrivals.blocking_recv() {
                 Some(job) => job,
-                None => return,
+                None => return Ok(()),
             },
         };
-        let unfinished = step(current, resident);
+        let unfinished = step(current, resident)?;
         let present = active.len();
         while let Ok(job) = arrivals.try_recv() {
             active.push_back(job);
@@ -157,21 +165,29 @@ fn take_turns(resident: &mut Resident, arrivals: &mut mpsc::Receiver<Job>) {
     }
 }
 
-/// One step of one task. A task that breaks fails alone.
-fn step(mut job: Job, resident: &mut Resident) -> Option<Job> {
+/// One step of one task. A task that breaks, or asks for more memory than there is, fails alone; a device that is lost is an error.
+fn step(mut job: Job, resident: &mut Resident) -> engine::Result<Option<Job>> {
     if job.done.is_closed() {
-        return None;
+        return Ok(None);
     }
     let end = match catch_unwind(AssertUnwindSafe(|| job.task.advance(resident))) {
-        Ok(Ok(ControlFlow::Continue(()))) => return Some(job),
+        Ok(Ok(ControlFlow::Continue(()))) => return Ok(Some(job)),
         Ok(Ok(ControlFlow::Break(ended))) => Ok(ended),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(anyhow!("Something inside Atelier broke while it worked on this. The log says where; other work goes on.")),
     };
     let Job { task, done } = job;
     drop(task);
+    let cause = end.as_ref().err().and_then(of_engine);
+    let lost = cause.filter(|error| error.is_loss_of_device()).map(ToString::to_string);
+    if matches!(cause, Some(engine::Error::OutOfMemory)) {
+        resident.recover();
+    }
     let _ = done.send(end);
-    None
+    match lost {
+        None => Ok(None),
+        Some(error) => Err(engine::Error::invalid(format!("the GPU failed and must be opened anew; start Atelier again ({error})"))),
+    }
 }
 
 #[cfg(test)]
@@ -190,7 +206,30 @@ mod tests {
     }
 
     fn device() -> Device {
-        Device::start(&crate::config::default_model())
+        Device::start(&Config::default())
+    }
+
+    /// Fails with what the driver says.
+    struct Failing(&'static str);
+
+    impl Task for Failing {
+        fn advance(&mut self, _: &mut Resident) -> Result<ControlFlow<Ended>> {
+            let error = candle_core::Error::Cuda(format!("DriverError({})", self.0).into()).bt();
+            Err(train::Error::from(error).into())
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_that_ran_out_fails_one_task_and_a_lost_device_ends_all() {
+        let device = device();
+        let error = device.run(Failing("CUDA_ERROR_OUT_OF_MEMORY")).await.unwrap_err().to_string();
+        assert!(error.contains("memory ran out") && error.contains("nf4"), "{error}");
+        // What was let go of comes back: a prompt is heard as before.
+        let heard = device.ask(|pipeline| pipeline.text_encoder.encode(&["a boat"], 16).is_ok()).await;
+        assert!(heard.unwrap());
+        assert!(device.run(Failing("CUDA_ERROR_ILLEGAL_ADDRESS")).await.is_err());
+        assert!(device.failure().await.to_string().contains("start Atelier again"));
+        assert!(device.ask(|_| ()).await.is_err());
     }
 
     #[tokio::test]
@@ -207,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_model_is_a_sentence() {
-        let device = Device::start(Path::new("no/such/model"));
+        let device = Device::start(&Config { model: "no/such/model".into(), ..Config::default() });
         assert!(device.facts().await.is_err());
         assert!(device.failure().await.to_string().contains("no/such/model"));
         assert!(device.ask(|_| ()).await.is_err());

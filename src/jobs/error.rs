@@ -32,7 +32,6 @@ impl From<train::Error> for Error {
             Recipe(_) | Dataset(_) | State(_) => Self::Refused(sentence(&error.to_string())),
             Engine(error) => error.into(),
             Io(error) => Self::Store(error.into()),
-            Tensor(_) => Self::Fault(error.to_string()),
         }
     }
 }
@@ -41,11 +40,19 @@ impl From<engine::Error> for Error {
     fn from(error: engine::Error) -> Self {
         use engine::Error::*;
         match error {
-            Invalid(_) | Adapter { .. } => Self::Refused(sentence(&error.to_string())),
+            Invalid(_) | Adapter { .. } | OutOfMemory => Self::Refused(sentence(&error.to_string())),
             Io(error) => Self::Store(error.into()),
             Model { .. } | Tensor(_) | Cancelled => Self::Fault(error.to_string()),
         }
     }
+}
+
+/// The engine's own error under whatever a task made of it.
+pub fn of_engine(error: &anyhow::Error) -> Option<&engine::Error> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<train::Error>() {
+        Some(train::Error::Engine(error)) => Some(error),
+        _ => cause.downcast_ref(),
+    })
 }
 
 /// Work off the threads that answer requests.

@@ -19,12 +19,15 @@ pub mod worker;
 
 pub use error::Error;
 
-use crate::store::{Owner, Result, Store};
+use crate::{
+    config::Config,
+    store::{Owner, Result, Store},
+};
 use app::api::{Run, RunId, RunState};
 use device::Device;
 use events::Hub;
 use queue::Queue;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use stop::Stop;
 use worker::Worker;
 
@@ -40,8 +43,8 @@ pub struct Jobs {
 
 impl Jobs {
     /// Begins to load the model, takes up what the process before left, and starts the workers.
-    pub async fn start(store: Store, model: &Path) -> Result<Self> {
-        let device = Device::start(model);
+    pub async fn start(store: Store, config: &Config) -> Result<Self> {
+        let device = Device::start(config);
         let hub = Arc::new(Hub::default());
         let queue = Queue::open(&store).await?;
         let worker = Worker::new(store.clone(), hub.clone(), device.clone());

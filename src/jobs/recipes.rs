@@ -21,13 +21,16 @@ impl Jobs {
     pub async fn predict(&self, request: &TrainRequest, set: DatasetInfo) -> Result<Prediction> {
         let facts = self.facts().await?;
         let recipe = build(request, &set, &facts)?;
-        blocking(move || Ok(predict(&recipe, &set, &facts))).await
+        blocking(move || predict(&recipe, &set, &facts)).await
     }
 
     /// The recipe that a request asks for, for a set that can be trained on.
     pub async fn recipe_for(&self, request: &TrainRequest, set: &DatasetInfo) -> Result<Recipe> {
         check_set(set)?;
-        build(request, set, &*self.facts().await?)
+        let facts = self.facts().await?;
+        let recipe = build(request, set, &facts)?;
+        facts.check_training(&recipe)?;
+        Ok(recipe)
     }
 
     async fn facts(&self) -> Result<Arc<Facts>> {
@@ -88,8 +91,8 @@ fn check_set(set: &DatasetInfo) -> Result<()> {
     }
 }
 
-fn predict(recipe: &Recipe, set: &DatasetInfo, facts: &Facts) -> Prediction {
-    let train::estimate::Prediction { seconds, peak_mib } = train::estimate::predict(&facts.config, recipe, set.items.len());
+fn predict(recipe: &Recipe, set: &DatasetInfo, facts: &Facts) -> Result<Prediction> {
+    let train::estimate::Prediction { seconds, peak_mib, .. } = facts.predict(recipe, set.items.len())?;
     let mut warnings = Vec::new();
     if let Err(error) = check_set(set) {
         warnings.push(error.to_string());
@@ -104,23 +107,19 @@ fn predict(recipe: &Recipe, set: &DatasetInfo, facts: &Facts) -> Prediction {
     if seen > MOST_SEEN {
         warnings.push(format!("Each picture would be seen {seen} times: the adapter may copy pictures instead of the style."));
     }
-    let free_mib = free_memory_mib();
-    if peak_mib > free_mib {
-        warnings.push(format!(
-            "This needs about {peak_mib:.0} MiB of memory, and {free_mib:.0} MiB are free: choose a smaller resolution or batch, or turn gradient checkpointing on."
-        ));
+    let budget_mib = facts.budget_mib();
+    match facts.check_training(recipe) {
+        Err(error) => warnings.push(Error::from(error).to_string()),
+        Ok(()) if peak_mib > budget_mib => warnings.push(format!(
+            "This needs about {peak_mib:.0} MiB of memory, and {budget_mib:.0} MiB can be used: choose a smaller resolution or batch, or full gradient checkpointing."
+        )),
+        Ok(()) => {}
     }
-    Prediction { seconds, peak_mib, warnings }
+    Ok(Prediction { seconds, peak_mib, warnings })
 }
 
 /// Beyond this a small set comes out of the model again, picture by picture.
 const MOST_SEEN: usize = 400;
-
-fn free_memory_mib() -> f64 {
-    let Ok(mut system) = sysinfo::System::new() else { return f64::INFINITY };
-    system.refresh_memory();
-    system.available_memory() as f64 / f64::from(1 << 20)
-}
 
 fn changed(base: &Recipe, settings: &RecipeSettings) -> Result<Recipe> {
     let numbers = [

@@ -2,11 +2,18 @@
 
 use crate::store::adapters::AdapterFile;
 use anyhow::{Context, Result};
-use engine::{Adapter, Pipeline};
+use engine::{
+    Adapter, Device, Pipeline, Size, device,
+    memory::{self, Placement, Sizes, Workload},
+    residence::Part,
+};
 use std::sync::Arc;
+use train::{Recipe, estimate};
 
 /// Adapters kept in memory. Those of flux-mini take 1 MB each, those of FLUX.1 up to 700.
 const MOST_ADAPTERS: usize = 8;
+/// And their bytes, beyond which only the last is kept.
+const MOST_BYTES: usize = 1 << 30;
 
 pub struct Resident {
     pub pipeline: Pipeline,
@@ -28,10 +35,25 @@ impl Resident {
         };
         self.adapters.retain(|(cached, _)| cached.id != file.id);
         self.adapters.push((file.clone(), found.clone()));
-        if self.adapters.len() > MOST_ADAPTERS {
+        while self.adapters.len() > MOST_ADAPTERS || (self.adapters.len() > 1 && self.adapter_bytes() > MOST_BYTES) {
             self.adapters.remove(0);
         }
         Ok(found)
+    }
+
+    fn adapter_bytes(&self) -> usize {
+        let pairs = self.adapters.iter().flat_map(|(_, adapter)| adapter.modules.values());
+        pairs.map(|pair| 4 * (pair.a.elem_count() + pair.b.elem_count())).sum()
+    }
+
+    /// After a task that ran out of memory: lets go of all that can be loaded again, so that the next one finds room.
+    pub fn recover(&mut self) {
+        self.adapters.clear();
+        self.pipeline.evict(Part::TextEncoder);
+        self.pipeline.evict(Part::Vae);
+        if let Err(error) = device::trim(&self.pipeline.device) {
+            tracing::warn!(%error, "the GPU's memory could not be given back");
+        }
     }
 
     fn load(&self, file: &AdapterFile) -> Result<Adapter> {
@@ -47,11 +69,64 @@ pub struct Facts {
     /// Such as `2 CPU cores`.
     pub device: String,
     pub config: engine::transformer::Config,
+    on: Device,
+    sizes: Sizes,
+    placement: Placement,
+    /// What the model could take with all its work when it had just been loaded.
+    budget: u64,
 }
 
 impl Facts {
-    pub fn of(pipeline: &Pipeline) -> Self {
-        Self { model: pipeline.name.clone(), device: device_in_words(&pipeline.device), config: pipeline.transformer.config.clone() }
+    pub fn of(pipeline: &Pipeline) -> engine::Result<Self> {
+        // A GPU's rate is measured now, while nobody else asks it for anything.
+        if !pipeline.device.is_cpu() {
+            estimate::operations_per_second(&pipeline.device);
+        }
+        Ok(Self {
+            model: pipeline.name.clone(),
+            device: in_words(pipeline),
+            config: pipeline.transformer.config.clone(),
+            on: pipeline.device.clone(),
+            sizes: pipeline.sizes.clone(),
+            placement: pipeline.placement,
+            budget: pipeline.budget()?,
+        })
+    }
+
+    pub fn predict(&self, recipe: &Recipe, items: usize) -> train::Result<estimate::Prediction> {
+        estimate::predict(&self.sizes, &estimate::Place { device: &self.on, placement: self.placement, budget: self.budget }, recipe, items)
+    }
+
+    /// Refuses a training that cannot fit the GPU.
+    pub fn check_training(&self, recipe: &Recipe) -> train::Result<()> {
+        let workload = estimate::workload(recipe, &memory::layers(&self.config))?;
+        let checkpointing = recipe.gradient_checkpointing.resolve(&self.sizes, self.placement, &workload, self.budget);
+        Ok(self.check(&workload.with(checkpointing))?)
+    }
+
+    /// Refuses a picture that cannot fit the GPU, in a sentence.
+    pub fn check_picture(&self, width: u32, height: u32) -> Result<(), String> {
+        let fits = Size::new(width as usize, height as usize).and_then(|size| self.check(&Workload::generate(size, T5_TOKENS, 1)));
+        fits.map_err(|error| error.to_string())
+    }
+
+    fn check(&self, workload: &Workload) -> engine::Result<()> {
+        if self.on.is_cpu() { Ok(()) } else { memory::check(&self.sizes, self.placement, workload, self.budget) }
+    }
+
+    /// MiB that the model and its work may take together at this moment.
+    pub fn budget_mib(&self) -> f64 {
+        let bytes = match device::memory(&self.on) {
+            // The model is held already.
+            Ok(now) if self.on.is_cpu() => now.free + self.held(),
+            _ => self.budget,
+        };
+        bytes as f64 / f64::from(1 << 20)
+    }
+
+    fn held(&self) -> u64 {
+        let peak = memory::Peak::of(&self.sizes, self.placement, &Workload::generate(self.sizes.usual_size(), 1, 1));
+        peak.transformer + peak.text_encoder + peak.vae
     }
 
     /// Sizes that the model was made for, best first: label, width, height.
@@ -73,18 +148,16 @@ impl Facts {
         if self.is_small() { 20 } else { 28 }
     }
 
-    /// FLUX.1 is 3072 wide and draws at 1024 pixels; models that train on a laptop are a tenth of that and draw at 256.
     fn is_small(&self) -> bool {
-        self.config.inner_dim() < 1024
+        self.sizes.is_small()
     }
 }
 
-fn device_in_words(device: &engine::Device) -> String {
-    if !device.is_cpu() {
-        return format!("{:?}", device.location());
-    }
-    match std::thread::available_parallelism().map_or(1, usize::from) {
-        1 => "1 CPU core".into(),
-        cores => format!("{cores} CPU cores"),
-    }
+/// Of prompts on the pages.
+const T5_TOKENS: usize = 128;
+
+/// `NVIDIA L4, nf4`; on the CPU there is one way to hold a model, which goes without saying.
+fn in_words(pipeline: &Pipeline) -> String {
+    let device = device::in_words(&pipeline.device);
+    if pipeline.device.is_cpu() { device } else { format!("{device}, {}", pipeline.placement.precision) }
 }

@@ -209,6 +209,9 @@ impl TrainTask {
     /// Nothing that was learnt is lost: a checkpoint first.
     fn put_down(&mut self, stop: Stop) -> Result<ControlFlow<Ended>> {
         if let Some(trainer) = self.trainer.as_mut().filter(|trainer| trainer.step() > 0) {
+            while let Some(step) = trainer.settle()? {
+                let _ = self.reports.send(step);
+            }
             let _ = self.reports.send(trainer.checkpoint()?);
         }
         Ok(ControlFlow::Break(match stop {

@@ -74,6 +74,9 @@ fn picture(width: u32, height: u32, steps: u32, guidance: f64, facts: Option<&Fa
         let side = most.isqrt();
         return Err(refuse(format!("{width}×{height} is too large for this model; at most as many pixels as {side}×{side} can be drawn.")));
     }
+    if let Some(facts) = facts {
+        facts.check_picture(width, height).map_err(refuse)?;
+    }
     between("Steps", steps, 1, MAX_STEPS)?;
     within("Guidance", guidance, 0.0, MAX_GUIDANCE)
 }

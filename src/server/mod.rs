@@ -28,7 +28,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let listener = listen(config.address()).await?;
     let address = listener.local_addr()?;
     let store = Store::open(&config.data_dir).await.map_err(|error| refuse(format!("{}: {error}", config.data_dir.display())))?;
-    let jobs = Jobs::start(store, &config.model).await?;
+    let jobs = Jobs::start(store, &config).await?;
     let state = AppState::new(jobs.clone(), &config, address);
     tracing::info!("Atelier is at http://{address}");
     let app = router::router(state).into_make_service();

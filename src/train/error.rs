@@ -15,19 +15,14 @@ pub enum Error {
     State(String),
     #[error(transparent)]
     Engine(#[from] engine::Error),
-    #[error(transparent)]
-    Tensor(candle_core::Error),
     #[error("{}", sentence(.0))]
     Io(#[from] std::io::Error),
 }
 
-/// Memory that ran out is told apart by the engine.
+/// The engine tells memory that ran out and a lost device apart from other faults of tensors.
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
-        match error.into() {
-            engine::Error::Tensor(error) => Self::Tensor(error),
-            error => Self::Engine(error),
-        }
+        Self::Engine(error.into())
     }
 }
 

@@ -80,11 +80,15 @@ impl Run {
     }
 
     pub fn reopen(pipeline: &Pipeline, dataset: Dataset, folder: &Path) -> Result<Self> {
+        Self::new(pipeline, Self::recipe_in(folder)?, dataset, folder)
+    }
+
+    fn recipe_in(folder: &Path) -> Result<Recipe> {
         let recipe = folder.join(RECIPE);
         if !recipe.is_file() {
             return Err(Error::State(format!("{} holds no run to go on with; start one there first", folder.display())));
         }
-        Self::new(pipeline, Recipe::from_toml(&fs::read_to_string(recipe)?)?, dataset, folder)
+        Recipe::from_toml(&fs::read_to_string(recipe)?)
     }
 
     pub fn replace_recipe(&mut self, recipe: Recipe) -> Result<()> {
@@ -95,9 +99,8 @@ impl Run {
 
     /// Has the run in `folder` go on with another policy: what is kept for the backward pass may change on the way.
     pub fn change_policy(folder: &Path, policy: Policy) -> Result<()> {
-        let path = folder.join(RECIPE);
-        let recipe = Recipe { gradient_checkpointing: policy, ..Recipe::from_toml(&fs::read_to_string(&path)?)? };
-        atomic::write(&path, recipe.to_toml().as_bytes())
+        let recipe = Recipe { gradient_checkpointing: policy, ..Self::recipe_in(folder)? };
+        atomic::write(&folder.join(RECIPE), recipe.to_toml().as_bytes())
     }
 
     pub fn name(&self) -> &str {

@@ -17,7 +17,13 @@ pub struct Outcome {
 /// The program, in the root of the project.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_atelier"));
-    command.current_dir(root()).stdin(Stdio::null()).env_remove("ATELIER_MODEL").env_remove("RUST_BACKTRACE");
+    command
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .env_remove("ATELIER_MODEL")
+        .env_remove("ATELIER_DEVICE")
+        .env_remove("ATELIER_PRECISION")
+        .env_remove("RUST_BACKTRACE");
     command
 }
 

@@ -43,3 +43,40 @@ fn the_bench_measures() {
     atelier(["bench", "--size", "63x64"]).refused("multiples of 16");
     atelier(["bench", "--repeat", "0"]).refused("repeat");
 }
+
+#[test]
+fn the_bench_times_single_steps_of_a_synthetic_model() {
+    let own = ["--synthetic", "flux-mini", "--device", "cpu", "--text-tokens", "16", "--repeat", "3", "--warm-up", "1"];
+    let bench = |more: &[&str]| atelier(["bench"].iter().chain(more).chain(&own));
+    let drawn = bench(&["generate", "--size", "64x64,48x96", "--steps", "2", "--json"]).good().json();
+    assert_eq!(drawn.as_array().unwrap().len(), 2);
+    for one in drawn.as_array().unwrap() {
+        assert_eq!((&one["mode"], &one["precision"], &one["model"]), (&"generate".into(), &"f32".into(), &"synthetic flux-mini".into()));
+        assert_eq!(one["seconds"].as_array().unwrap().len(), 3, "{one}");
+        for key in ["step_s", "tflops_per_second", "predicted_bytes", "picture_s", "encode_s", "decode_s"] {
+            assert!(one[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {one}");
+        }
+        assert!(one["floor_s"].is_null() && one["peak_bytes"].is_null(), "a CPU has neither: {one}");
+    }
+    let trained = bench(&["train", "--size", "64x64", "--policy", "full", "--json"]).good().json();
+    assert_eq!((&trained[0]["checkpointing"], &trained[0]["rank"]), (&"full".into(), &4.into()));
+    assert_eq!(trained[0]["seconds"].as_array().unwrap().len(), 3);
+    let table = bench(&["train", "--size", "64x64"]).good();
+    assert!(
+        table.stdout.contains("synthetic flux-mini on") && table.stdout.lines().any(|line| line.starts_with("train     64x64")),
+        "{table}"
+    );
+    bench(&["train", "--policy", "some"]).refused("auto, none, smart, full");
+    atelier(["bench", "generate", "--synthetic", "flux-huge"]).refused("flux-dev");
+    bench(&["generate", "--repeat", "0"]).refused("repeat");
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_refused_and_auto_finds_the_cpu() {
+    let outcome = atelier(["doctor", "--device", "auto"]).good();
+    assert!(outcome.stdout.lines().any(|line| line.starts_with("gpu ")), "{outcome}");
+    let small = ["generate", "--prompt", "x", "--width", "64", "--height", "64", "--steps", "1", "--out", "never.png"];
+    atelier(small.iter().chain(&["--device", "cuda:9"])).refused("cuda:9");
+    atelier(small.iter().chain(&["--device", "gpu"])).refused("cuda:0");
+    atelier(small.iter().chain(&["--precision", "int3"])).refused("nf4");
+}

@@ -38,7 +38,7 @@ impl Studio {
         let folder = tempfile::tempdir().unwrap();
         let config = Config { data_dir: folder.path().join("data"), ..Config::default() };
         let store = Store::open(&config.data_dir).await.unwrap();
-        let jobs = Jobs::start(store, &config.model).await.unwrap();
+        let jobs = Jobs::start(store, &config).await.unwrap();
         let state = AppState::new(jobs, &config, config.address());
         Self { router: router(state.clone()), state, _folder: folder }
     }

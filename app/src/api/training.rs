@@ -43,7 +43,24 @@ pub struct RecipeSettings {
     pub seed: Option<u64>,
     pub checkpoint_every: Option<u32>,
     pub sample_prompts: Option<Vec<String>>,
-    pub gradient_checkpointing: Option<bool>,
+    /// `auto`, `none`, `smart`, `full`
+    #[serde(deserialize_with = "policy")]
+    pub gradient_checkpointing: Option<String>,
+}
+
+/// Runs from before there was a choice have stored `true` for `full` and `false` for `none`.
+fn policy<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Flag(bool),
+        Name(String),
+    }
+    Ok(Option::<Stored>::deserialize(deserializer)?.map(|stored| match stored {
+        Stored::Flag(true) => "full".to_owned(),
+        Stored::Flag(false) => "none".to_owned(),
+        Stored::Name(name) => name,
+    }))
 }
 
 /// A built-in recipe with all its values filled in.

@@ -44,7 +44,7 @@ pub struct TrainForm {
     pub caption_dropout: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub resolution: String,
-    /// `yes`, `no` or empty, as the next two.
+    /// `yes`, `no` or empty, as the next.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub buckets: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -96,7 +96,7 @@ impl TrainForm {
             seed: whole("Seed", &self.seed, 0..=limits::MAX_SEED)?,
             checkpoint_every: whole("Checkpoint every", &self.checkpoint_every, 0..=limits::MAX_TRAIN_STEPS)?,
             sample_prompts: lines(&self.sample_prompts),
-            gradient_checkpointing: choice(&self.gradient_checkpointing),
+            gradient_checkpointing: text(&self.gradient_checkpointing),
         })
     }
 }

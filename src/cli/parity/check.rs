@@ -1,7 +1,7 @@
 //! One comparison of ours with the reference, measured, judged and printed as a row.
 
 use anyhow::{Result, ensure};
-use engine::{DType, Tensor};
+use engine::{DType, Device, Pipeline, Precision, Tensor};
 use serde::Serialize;
 
 /// What a comparison must reach. The cosine alone would let a wrong scale or one wrong value pass, so the relative error
@@ -10,17 +10,51 @@ use serde::Serialize;
 pub struct Bar {
     cosine: f64,
     relative: f64,
+    /// The relative error that is allowed where the blocks are held in bf16, fp8 and NF4.
+    rounded: [f64; 3],
 }
 
 impl Bar {
     /// One pass through one part of the model.
-    pub const STAGE: Self = Self { cosine: 0.999_99, relative: 4.5e-3 };
+    pub const STAGE: Self = Self { cosine: 0.999_99, relative: 4.5e-3, rounded: [0.03, 0.08, 0.25] };
     /// What has gone through many steps.
-    pub const SAMPLING: Self = Self { cosine: 0.999_9, relative: 1.42e-2 };
-    /// Gradients, losses, and weights after optimiser steps.
-    pub const TRAINING: Self = Self { cosine: -1.0, relative: 1e-3 };
-    /// Plain arithmetic on known numbers, stored as f32.
-    pub const EXACT: Self = Self { cosine: 0.999_99, relative: 1e-5 };
+    pub const SAMPLING: Self = Self { cosine: 0.999_9, relative: 1.42e-2, rounded: [0.08, 0.2, 0.5] };
+    /// Gradients and losses.
+    pub const TRAINING: Self = Self { cosine: -1.0, relative: 1e-3, rounded: [0.08, 0.25, 0.6] };
+    /// Weights after optimiser steps. AdamW's first steps are as long for a small gradient as for a large one, so that one whose sign is
+    /// rounding's moves its weight the wrong way.
+    pub const WEIGHTS: Self = Self { cosine: -1.0, relative: 1e-3, rounded: [0.3, 0.6, 1.0] };
+    /// Plain arithmetic on known numbers, in f32 everywhere.
+    pub const EXACT: Self = Self { cosine: 0.999_99, relative: 1e-5, rounded: [1e-5; 3] };
+
+    /// The bar for this pipeline's precision.
+    pub fn on(self, pipeline: &Pipeline) -> Self {
+        self.in_precision(pipeline.placement.precision)
+    }
+
+    fn in_precision(self, precision: Precision) -> Self {
+        let [bf16, fp8, nf4] = self.rounded;
+        let relative = match precision {
+            Precision::F32 => return self,
+            Precision::Bf16 => bf16,
+            Precision::Fp8 => fp8,
+            Precision::Nf4 => nf4,
+        };
+        let cosine = if self.cosine <= -1.0 { self.cosine } else { 1.0 - relative * relative / 2.0 };
+        Self { cosine, relative, ..self }
+    }
+}
+
+/// What rows in this precision are judged by.
+pub fn bounds(precision: Precision) -> String {
+    let relative = |bar: Bar| bar.in_precision(precision).relative;
+    format!(
+        "bounds in {precision}, relative errors: {} a stage, {} a sampling, {} gradients and losses, {} trained weights",
+        relative(Bar::STAGE),
+        relative(Bar::SAMPLING),
+        relative(Bar::TRAINING),
+        relative(Bar::WEIGHTS)
+    )
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -133,7 +167,7 @@ pub fn norm(tensor: &Tensor) -> Result<f64> {
 }
 
 pub fn values(tensor: &Tensor) -> Result<Vec<f64>> {
-    let values = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let values = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     ensure!(!values.is_empty(), "a tensor of the reference is empty");
     Ok(values)
 }
@@ -175,7 +209,6 @@ fn cells(row: &Row) -> [String; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::Device;
 
     fn tensor(values: &[f32]) -> Tensor {
         Tensor::new(values, &Device::Cpu).unwrap()
@@ -196,6 +229,16 @@ mod tests {
             damaged[7] += damage;
             assert!(!passes(&damaged, &reference, Bar::STAGE), "{damage}");
         }
+    }
+
+    #[test]
+    fn fewer_digits_have_looser_bars() {
+        for bar in [Bar::STAGE, Bar::SAMPLING, Bar::TRAINING, Bar::WEIGHTS] {
+            let bars = Precision::ALL.map(|precision| bar.in_precision(precision));
+            assert!(bars.windows(2).all(|pair| pair[0].relative < pair[1].relative && pair[0].cosine >= pair[1].cosine), "{bars:?}");
+        }
+        assert_eq!(Bar::EXACT.in_precision(Precision::Nf4).relative, Bar::EXACT.relative);
+        assert!(bounds(Precision::Bf16).contains("in bf16"));
     }
 
     #[test]

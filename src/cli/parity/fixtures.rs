@@ -14,6 +14,8 @@ use std::{
 pub struct Fixtures {
     pub folder: PathBuf,
     meta: Value,
+    /// Where the tensors are wanted.
+    device: Device,
 }
 
 /// One safetensors file.
@@ -36,7 +38,12 @@ impl Fixtures {
         if !meta.is_object() {
             return Err(usage(format!("{}: not an object of settings", path.display())));
         }
-        Ok(Self { folder: folder.to_owned(), meta })
+        Ok(Self { folder: folder.to_owned(), meta, device: Device::Cpu })
+    }
+
+    /// The same with the tensors on the pipeline's device.
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
     }
 
     /// The stages of one kind, in order of name: files `KIND.safetensors` and `KIND_….safetensors`, and those that meta.json describes.
@@ -80,7 +87,7 @@ impl Fixtures {
         if !path.is_file() {
             return Err(usage(format!("{}: missing, though meta.json describes it", path.display())));
         }
-        let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
+        let tensors = candle_core::safetensors::load(&path, &self.device)
             .map_err(|e| usage(format!("{}: truncated or not a safetensors file ({})", path.display(), sentence(&e))))?;
         Ok(File { stage: stage.to_owned(), path, tensors })
     }

@@ -7,7 +7,7 @@ use super::{
     fixtures::Fixtures,
 };
 use anyhow::Result;
-use engine::{Adapter, AdapterSet, Device, Pipeline};
+use engine::{Adapter, AdapterSet, Pipeline};
 use std::sync::Arc;
 
 pub fn rows(pipeline: &Pipeline, fixtures: &Fixtures, stage: &str) -> Result<Vec<Row>> {
@@ -18,11 +18,11 @@ pub fn rows(pipeline: &Pipeline, fixtures: &Fixtures, stage: &str) -> Result<Vec
     if !path.is_file() {
         return Err(usage(format!("{}: missing, though meta.json describes it", path.display())));
     }
-    let adapter = Arc::new(Adapter::load(&path, &Device::Cpu)?);
+    let adapter = Arc::new(Adapter::load(&path, &pipeline.device)?);
     let base = call.velocity(pipeline, &AdapterSet::base())?;
     let mut rows = Vec::new();
     if let Some(reference) = file.get_if_any("output_base") {
-        rows.push(Row::compare(stage, "output_base", &base, reference, Bar::STAGE)?);
+        rows.push(Row::compare(stage, "output_base", &base, reference, Bar::STAGE.on(pipeline))?);
     }
     for (strength, reference) in file.with_prefix("output_scale_") {
         let scale: f64 = strength.parse().map_err(|_| file.fault(format_args!("output_scale_{strength}: not a number")))?;
@@ -31,12 +31,12 @@ pub fn rows(pipeline: &Pipeline, fixtures: &Fixtures, stage: &str) -> Result<Vec
             rows.push(Row::verdict(stage, format!("{name} fits"), Err(format!("{key}: {reason}"))));
         }
         let ours = call.velocity(pipeline, &mounted)?;
-        rows.push(Row::compare(stage, format!("output_scale_{strength}"), &ours, reference, Bar::STAGE)?);
+        rows.push(Row::compare(stage, format!("output_scale_{strength}"), &ours, reference, Bar::STAGE.on(pipeline))?);
         // What the adapter changes, seen alone: a weak adapter at a wrong strength would hide in the output.
         let Some(reference_base) = file.get_if_any("output_base") else { continue };
         let change = (reference - reference_base)?;
         if norm(&change)? > 1e-2 * norm(reference_base)? {
-            rows.push(Row::compare(stage, format!("change at {strength}"), &(&ours - &base)?, &change, Bar::SAMPLING)?);
+            rows.push(Row::compare(stage, format!("change at {strength}"), &(&ours - &base)?, &change, Bar::SAMPLING.on(pipeline))?);
         }
     }
     Ok(rows)

@@ -35,17 +35,17 @@ pub fn rows(pipeline: &Pipeline, fixtures: &Fixtures, stage: &str) -> Result<Vec
         generation.step(pipeline)?;
         let key = format!("latents_step_{}", generation.done());
         if let Some(reference) = file.get_if_any(&key) {
-            rows.push(Row::compare(stage, key, &generation.latents().0, reference, Bar::SAMPLING)?);
+            rows.push(Row::compare(stage, key, &generation.latents().0, reference, Bar::SAMPLING.on(pipeline))?);
         }
     }
     let unpacked = generation.latents().unpack(size)?;
     let picture = decode(pipeline, &unpacked.0)?;
     for (key, ours) in [("latents_final", &generation.latents().0), ("latents_final_unpacked", &unpacked.0), ("image", &picture)] {
         if let Some(reference) = file.get_if_any(key) {
-            rows.push(Row::compare(stage, key, ours, reference, Bar::SAMPLING)?);
+            rows.push(Row::compare(stage, key, ours, reference, Bar::SAMPLING.on(pipeline))?);
         }
     }
-    rows.extend(png(fixtures, stage, &generation.finish(pipeline)?)?);
+    rows.extend(png(pipeline, fixtures, stage, &generation.finish(pipeline)?)?);
     Ok(rows)
 }
 
@@ -56,7 +56,7 @@ fn decode(pipeline: &Pipeline, latents: &Tensor) -> Result<Tensor> {
 }
 
 /// The first picture beside the PNG of the same name, if there is one.
-fn png(fixtures: &Fixtures, stage: &str, pictures: &[image::RgbImage]) -> Result<Option<Row>> {
+fn png(pipeline: &Pipeline, fixtures: &Fixtures, stage: &str, pictures: &[image::RgbImage]) -> Result<Option<Row>> {
     let path = fixtures.folder.join(format!("{stage}.png"));
     let Some(ours) = pictures.first().filter(|_| path.is_file()) else { return Ok(None) };
     let reference = image::open(&path).map_err(|e| usage(format!("{}: not a whole PNG ({e})", path.display())))?.into_rgb8();
@@ -64,5 +64,5 @@ fn png(fixtures: &Fixtures, stage: &str, pictures: &[image::RgbImage]) -> Result
         let shape = (picture.height() as usize, picture.width() as usize, 3);
         Ok(Tensor::from_slice(picture.as_raw(), shape, &Device::Cpu)?.to_dtype(DType::F32)?)
     };
-    Ok(Some(Row::compare(stage, format!("{stage}.png"), &tensor(ours)?, &tensor(&reference)?, Bar::SAMPLING)?))
+    Ok(Some(Row::compare(stage, format!("{stage}.png"), &tensor(ours)?, &tensor(&reference)?, Bar::SAMPLING.on(pipeline))?))
 }

@@ -23,12 +23,12 @@ pub fn rows(pipeline: &Pipeline, fixtures: &Fixtures, stage: &str) -> Result<Vec
     let clip = encoder.clip_output(&prompts)?;
     for (key, ours) in [("clip_pooled", &clip.pooled), ("clip_last_hidden", &clip.last_hidden)] {
         if let Some(reference) = file.get_if_any(key) {
-            rows.push(Row::compare(stage, key, ours, reference, Bar::STAGE)?);
+            rows.push(Row::compare(stage, key, ours, reference, Bar::STAGE.on(pipeline))?);
         }
     }
     for (length, reference) in file.numbered("t5_hidden_") {
         let ours = encoder.t5_hidden(&prompts, length)?;
-        rows.push(Row::compare(stage, format!("t5_hidden_{length}"), &ours, reference, Bar::STAGE)?);
+        rows.push(Row::compare(stage, format!("t5_hidden_{length}"), &ours, reference, Bar::STAGE.on(pipeline))?);
     }
     Ok(rows)
 }
@@ -46,7 +46,7 @@ pub fn stored_prompt(
     let length = length.map_or_else(|| file.get(tokens)?.dim(1).map_err(Into::into), Ok::<_, anyhow::Error>)?;
     let ours = pipeline.text_encoder.encode(&prompts, length)?;
     let rows = [(tokens, &ours.tokens), (pooled, &ours.pooled)];
-    rows.into_iter().map(|(key, ours)| Row::compare(&file.stage, key, ours, file.get(key)?, Bar::STAGE)).collect()
+    rows.into_iter().map(|(key, ours)| Row::compare(&file.stage, key, ours, file.get(key)?, Bar::STAGE.on(pipeline))).collect()
 }
 
 /// One prompt, or one for each picture.

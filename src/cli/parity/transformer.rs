@@ -15,6 +15,6 @@ pub fn rows(pipeline: &Pipeline, fixtures: &Fixtures, stage: &str) -> Result<Vec
     let length = fixtures.meta_if_any(&format!("/transformer/{stage}/max_sequence_length"))?;
     let mut rows = text::stored_prompt(pipeline, &file, prompts.as_ref(), length, ["encoder_hidden_states", "pooled_projections"])?;
     let ours = Call::read(&file, "hidden_states")?.velocity(pipeline, &AdapterSet::base())?;
-    rows.push(Row::compare(stage, "output", &ours, file.get("output")?, Bar::STAGE)?);
+    rows.push(Row::compare(stage, "output", &ours, file.get("output")?, Bar::STAGE.on(pipeline))?);
     Ok(rows)
 }

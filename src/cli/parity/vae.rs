@@ -24,12 +24,12 @@ pub fn rows(pipeline: &Pipeline, fixtures: &Fixtures, stage: &str) -> Result<Vec
     ];
     for (key, ours) in &encoded {
         if let Some(reference) = file.get_if_any(key) {
-            rows.push(Row::compare(stage, *key, ours, reference, Bar::STAGE)?);
+            rows.push(Row::compare(stage, *key, ours, reference, Bar::STAGE.on(pipeline))?);
         }
     }
     if let Some(reference) = file.get_if_any("decoded") {
         let ours = pipeline.vae.decode_raw(&file.get("mean")?.to_dtype(DType::F32)?)?;
-        rows.push(Row::compare(stage, "decoded", &ours, reference, Bar::STAGE)?);
+        rows.push(Row::compare(stage, "decoded", &ours, reference, Bar::STAGE.on(pipeline))?);
     }
     if let Some(packed) = file.get_if_any("latents_packed") {
         rows.push(Row::compare(stage, "packed again", &Latents(file.get("latents_normalised")?.clone()).pack()?.0, packed, Bar::EXACT)?);

@@ -16,19 +16,19 @@ const WORKSPACE: u64 = 32 << 20;
 /// Tokens' states alive at once in a forward pass, in rows of [tokens, width] bf16. The most are alive in a single block before its last
 /// product: residual and norm (2), q, k, v (3), attention (1), the MLP's hidden states (4), and what the product writes (1).
 const FORWARD_ROWS: f64 = 11.0;
-/// The same while a block runs backwards: its states and about as many gradients.
-const BACKWARD_ROWS: f64 = 26.0;
+/// The same while one block runs backwards: all that a block can keep, and its gradients.
+const BACKWARD_ROWS: f64 = 20.0 + 13.0;
 
-/// Rows that one block keeps for backward.
-fn kept_rows(checkpointing: Checkpointing) -> f64 {
-    match checkpointing {
-        // The block's input, norms (1 or 2), q, k, v before and after rotation (5), attention (1), and the MLP's states before and
-        // after GELU (8), averaged over both kinds of blocks.
-        Checkpointing::None => 17.0,
-        // The block's input and attention's output.
-        Checkpointing::Smart => 2.0,
-        Checkpointing::Full => 1.0,
-    }
+/// Rows that the blocks keep for backward, all together. What enters a block is one of them.
+fn kept_rows(model: &Config, checkpointing: Checkpointing) -> f64 {
+    let (double, single) = match checkpointing {
+        // Norms, q, k, v before and after rotation, attention, the MLP's states before and after GELU.
+        Checkpointing::None => (20, 17),
+        // And attention's output.
+        Checkpointing::Smart => (2, 2),
+        Checkpointing::Full => (1, 1),
+    };
+    (double * model.num_layers + single * model.num_single_layers) as f64
 }
 
 pub fn on_gpu(sizes: &Sizes, placement: Placement, workload: &Workload) -> Peak {
@@ -36,10 +36,9 @@ pub fn on_gpu(sizes: &Sizes, placement: Placement, workload: &Workload) -> Peak 
     let element = placement.precision.dtype().size_in_bytes() as u64;
     let tokens = (workload.size.tokens() + workload.text_tokens) as u64;
     let row = workload.batch as u64 * tokens * model.inner_dim() as u64 * element;
-    let blocks = (model.num_layers + model.num_single_layers) as f64;
     let alive = match trains {
         None => FORWARD_ROWS,
-        Some(training) => blocks * kept_rows(training.checkpointing) + BACKWARD_ROWS,
+        Some(training) => kept_rows(model, training.checkpointing) + BACKWARD_ROWS,
     };
     let states = (alive * row as f64) as u64;
     // Modulation acts on one vector a step: its weights stay with the host, unless an adapter sits on them.

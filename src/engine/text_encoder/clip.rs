@@ -4,7 +4,7 @@
 
 use super::{attention::Attention, embedding::embed};
 use crate::{
-    Result,
+    Precision, Result,
     checkpoint::{Checkpoint, Keys},
     linear::Linear,
 };
@@ -79,11 +79,11 @@ pub struct ClipOutput {
 }
 
 impl Clip {
-    pub(super) fn load(checkpoint: &Checkpoint) -> Result<Self> {
+    pub(super) fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config: Config = checkpoint.config()?;
         config.check().map_err(|problem| checkpoint.config_error(problem))?;
         // Newer transformers drop the outer module from the names.
-        let root = checkpoint.keys();
+        let root = checkpoint.keys().with(precision);
         let keys = if root.has("text_model.embeddings.token_embedding.weight") { root.at("text_model") } else { root };
         let embeddings = keys.at("embeddings");
         let layers =

@@ -45,8 +45,8 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Tokenizers, and where the encoders are to be had: they are loaded when they are first needed. T5's linear layers in `precision`.
-    pub fn open(model: &Model, device: &Device, precision: Precision) -> Result<Self> {
+    /// Tokenizers, and where the encoders are to be had: they are loaded when they are first needed. Precisions of CLIP and of T5.
+    pub fn open(model: &Model, device: &Device, [clip_precision, t5_precision]: [Precision; 2]) -> Result<Self> {
         let (clip_tokenizer, t5_tokenizer) = rayon::join(|| Tokenizer::clip(model), || Tokenizer::t5(model));
         let (clip_tokenizer, t5_tokenizer) = (clip_tokenizer?, t5_tokenizer?);
         let checkpoints = [model.part("text_encoder", device)?, model.part("text_encoder_2", device)?];
@@ -59,8 +59,8 @@ impl TextEncoder {
         };
         let (clip, t5) = (parts("text_encoder"), parts("text_encoder_2"));
         Ok(Self {
-            clip: Evictable::new(move || Clip::load(&clip()?)),
-            t5: Evictable::new(move || T5::load(&t5()?, precision)),
+            clip: Evictable::new(move || Clip::load(&clip()?, clip_precision)),
+            t5: Evictable::new(move || T5::load(&t5()?, t5_precision)),
             clip_tokens,
             clip_tokenizer,
             t5_tokenizer,

@@ -15,7 +15,7 @@ pub use config::Config;
 pub use tiling::Tiling;
 
 use crate::{
-    Error, Model, Result,
+    Error, Model, Precision, Result,
     checkpoint::{self, Checkpoint},
     cores::on_the_cores,
     device,
@@ -60,9 +60,9 @@ struct Weights {
 }
 
 impl Weights {
-    fn load(checkpoint: &Checkpoint) -> Result<Self> {
+    fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config: Config = checkpoint.config()?;
-        let (keys, latent) = (checkpoint.keys(), config.latent_channels);
+        let (keys, latent) = (checkpoint.keys().with(precision), config.latent_channels);
         let pointwise =
             |wanted: bool, name: &str, channels: usize| wanted.then(|| Conv2d::load(&keys.at(name), channels, channels, 1)).transpose();
         let weights = Self {
@@ -93,7 +93,7 @@ impl Weights {
 
 impl Vae {
     /// Checks the configuration and where the weights are; they are loaded when they are first needed.
-    pub fn open(model: &Model, device: &Device) -> Result<Self> {
+    pub fn open(model: &Model, device: &Device, precision: Precision) -> Result<Self> {
         let checkpoint = model.part("vae", device)?;
         let config: Config = checkpoint.config()?;
         config.check().map_err(|problem| checkpoint.config_error(problem))?;
@@ -102,7 +102,7 @@ impl Vae {
             scaling_factor: config.scaling_factor,
             shift_factor: config.shift_factor,
             config,
-            weights: Evictable::new(move || Weights::load(&model.part("vae", &place)?)),
+            weights: Evictable::new(move || Weights::load(&model.part("vae", &place)?, precision)),
             device: device.clone(),
             files: checkpoint.files(),
             fingerprint: OnceLock::new(),

@@ -3,7 +3,7 @@
 use super::{Adam, Rule};
 use crate::recipe::{OptimizerKind, Recipe};
 use crate::tensor_file::TensorFile;
-use crate::{Error, Result};
+use crate::Result;
 use candle_core::Tensor;
 use engine::Device;
 
@@ -33,7 +33,7 @@ pub fn on_device(recipe: &Recipe, lengths: &[usize], device: &Device) -> Result<
         #[cfg(not(feature = "cuda"))]
         OptimizerKind::AdamW8bit => {
             let _ = lengths;
-            Err(Error::Recipe(format!("the optimiser adamw8bit has no kernel for {device:?} in this build; use adamw")))
+            Err(crate::Error::Recipe(format!("the optimiser adamw8bit has no kernel for {device:?} in this build; use adamw")))
         }
     }
 }

@@ -59,8 +59,8 @@ pub fn Advanced(typed: TrainForm, settings: Memo<RecipeSettings>) -> impl IntoVi
                     name="gradient_checkpointing"
                     label="Save memory, train slower"
                     value=typed.gradient_checkpointing
-                    options=&["yes", "no"]
-                    from=yes_no(|s| s.gradient_checkpointing)
+                    options=&["auto", "none", "smart", "full"]
+                    from=text(|s| s.gradient_checkpointing.clone())
                 />
                 <SamplePrompts value=typed.sample_prompts from=Signal::derive(move || settings.with(|s| s.sample_prompts.clone().unwrap_or_default()))/>
             </div>
