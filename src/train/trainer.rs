@@ -194,6 +194,7 @@ impl Trainer {
         let (noisy, adapters, variables) = (&batch.example.noisy, self.lora.mounted(), self.lora.variables());
         let (loss, gradients) =
             pipeline.transformer.gradients(noisy, &batch.step(), &adapters, &variables, checkpointing, &|v| batch.example.loss(v))?;
+        let loss = f64::from(loss.to_scalar::<f32>()?);
         self.gathered.add(check_finite("loss", loss, step)?, &lora::flatten(gradients.iter())?, started);
         if self.gathered.micro < recipe.accumulate {
             return Ok(Event::Accumulated { done: self.gathered.micro, of: recipe.accumulate });

@@ -143,7 +143,9 @@ impl Lora {
     fn gradients(&self, pipeline: &Pipeline, call: &Call, example: &Example, checkpointing: Checkpointing) -> Result<(f64, Vec<Tensor>)> {
         let loss = |prediction: &Tensor| example.loss(prediction);
         let transformer = &pipeline.transformer;
-        Ok(transformer.gradients(&call.latents, &call.step(), &self.adapters, &self.variables, checkpointing, &loss)?)
+        let (loss, gradients) =
+            transformer.gradients(&call.latents, &call.step(), &self.adapters, &self.variables, checkpointing, &loss)?;
+        Ok((f64::from(loss.to_scalar::<f32>()?), gradients))
     }
 
     fn tensors(&self) -> Vec<Tensor> {

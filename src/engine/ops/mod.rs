@@ -1,4 +1,5 @@
-//! The operations a FLUX block is made of, fused, with their gradients. Each has a plain twin in [`plain`] that is its specification.
+//! The operations a FLUX block is made of, fused, each with its gradient as a function of its own: nothing here builds candle's graph, whose
+//! backward pass clears and adds a tensor for every edge. Each operation has a plain twin in [`plain`] that is its specification.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -26,13 +27,13 @@ mod testing;
 mod unit;
 pub mod upsample;
 
-pub use attention::{attention, attention_with_bias};
+pub use attention::{Attended, attention, attention_with_bias, packed_attention, packed_attention_gradient};
 pub use conv::{ConvWeight, conv2d};
-pub use elementwise::{gate_residual, gelu};
+pub use elementwise::{gate_gradient, gate_gradient_x, gate_residual, gelu, gelu_gradient};
 pub use group_norm::group_norm;
-pub use linear::{Weight, linear};
-pub use lora::add_lora;
-pub use norm::layer_norm_modulate;
-pub use qk_norm::rms_norm_rope;
+pub use linear::{Weight, add_linear, linear, linear_gelu, linear_gradient, linear_into};
+pub use lora::{add_lora_down, add_lora_down_gradient, add_lora_up, add_matrix_gradient, lora_down, lora_up_gradient};
+pub use norm::{layer_norm_modulate, layer_norm_modulate_gradient, modulation_gradients};
+pub use qk_norm::{QkNormRope, qk_norm_rope, qk_norm_rope_gradient, qk_norm_rope_in_place};
 pub use rope::Rope;
 pub use upsample::upsample;

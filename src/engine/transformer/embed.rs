@@ -2,9 +2,10 @@
 //!
 //! diffusers `models/embeddings.py`: `CombinedTimestepGuidanceTextProjEmbeddings`.
 
-use super::{Config, Layers, Step};
+use super::{Config, Gradients, Layers, Step};
 use crate::{
-    AdapterSet, Result,
+    Result,
+    adapter::SidePaths,
     checkpoint::Keys,
     linear::{Linear, LinearId},
     text_encoder::Conditioning,
@@ -48,18 +49,49 @@ impl Embedders {
     }
 
     /// latents: [B, tokens, 64]
-    pub fn forward(&self, latents: &Tensor, conditioning: &Conditioning, step: &Step, adapters: &AdapterSet) -> Result<Embedded> {
-        let device = latents.device();
-        let mut vector = self.timestep.forward(&sinusoids(step.sigma, device)?, adapters)?;
-        if let Some(guidance) = &self.guidance {
-            vector = (vector + guidance.forward(&sinusoids(step.guidance, device)?, adapters)?)?;
-        }
-        vector = (vector + self.pooled.forward(&conditioning.pooled, adapters)?)?;
+    pub fn forward(&self, latents: &Tensor, conditioning: &Conditioning, step: &Step, paths: &SidePaths) -> Result<Embedded> {
         Ok(Embedded {
-            picture: self.x_embedder.forward(latents, adapters)?,
-            text: self.context_embedder.forward(&conditioning.tokens, adapters)?,
-            vector: vector.silu()?,
+            picture: self.x_embedder.forward(latents, paths)?,
+            text: self.context_embedder.forward(&conditioning.tokens, paths)?,
+            vector: self.sum(&conditioning.pooled, step, paths)?.silu()?,
         })
+    }
+
+    /// Gradients of the pairs on the embedders. g: of what [`Self::forward`] returned
+    pub fn backward(
+        &self,
+        latents: &Tensor,
+        conditioning: &Conditioning,
+        step: &Step,
+        g: &Embedded,
+        paths: &SidePaths,
+        gradients: &Gradients,
+    ) -> Result<()> {
+        self.x_embedder.backward_pairs(latents, &g.picture, paths, gradients)?;
+        self.context_embedder.backward_pairs(&conditioning.tokens, &g.text, paths, gradients)?;
+        let g = silu_gradient(&self.sum(&conditioning.pooled, step, paths)?, &g.vector)?;
+        for (mlp, x) in self.mlps(&conditioning.pooled, step)? {
+            mlp.backward(&x, &g, paths, gradients)?;
+        }
+        Ok(())
+    }
+
+    /// Time, guidance and pooled text: [B, C]
+    fn sum(&self, pooled: &Tensor, step: &Step, paths: &SidePaths) -> Result<Tensor> {
+        let mut terms = self.mlps(pooled, step)?.into_iter().map(|(mlp, x)| mlp.forward(&x, paths));
+        let first = terms.next().expect("time is always embedded")?;
+        terms.try_fold(first, |sum, term| Ok((sum + term?)?))
+    }
+
+    /// Each with what it reads.
+    fn mlps(&self, pooled: &Tensor, step: &Step) -> Result<Vec<(&Mlp, Tensor)>> {
+        let device = pooled.device();
+        let mut mlps = vec![(&self.timestep, sinusoids(step.sigma, device)?)];
+        if let Some(guidance) = &self.guidance {
+            mlps.push((guidance, sinusoids(step.guidance, device)?));
+        }
+        mlps.push((&self.pooled, pooled.clone()));
+        Ok(mlps)
     }
 }
 
@@ -74,9 +106,22 @@ impl Mlp {
         Ok(Self { linear_1: layers.linear(&keys.at("linear_1"), width, dim)?, linear_2: layers.linear(&keys.at("linear_2"), dim, dim)? })
     }
 
-    fn forward(&self, x: &Tensor, adapters: &AdapterSet) -> Result<Tensor> {
-        self.linear_2.forward(&self.linear_1.forward(x, adapters)?.silu()?, adapters)
+    fn forward(&self, x: &Tensor, paths: &SidePaths) -> Result<Tensor> {
+        self.linear_2.forward(&self.linear_1.forward(x, paths)?.silu()?, paths)
     }
+
+    fn backward(&self, x: &Tensor, g: &Tensor, paths: &SidePaths, gradients: &Gradients) -> Result<()> {
+        let hidden = self.linear_1.forward(x, paths)?;
+        let g = self.linear_2.backward(&hidden.silu()?, g, None, paths, gradients)?;
+        self.linear_1.backward_pairs(x, &silu_gradient(&hidden, &g)?, paths, gradients)
+    }
+}
+
+/// g·(σ + x·σ·(1 − σ)), σ the sigmoid of x.
+fn silu_gradient(x: &Tensor, g: &Tensor) -> Result<Tensor> {
+    let sigmoid = candle_nn::ops::sigmoid(x)?;
+    let slope = (&sigmoid + (x * &sigmoid)? * sigmoid.affine(-1.0, 1.0)?)?;
+    Ok((g * slope)?)
 }
 
 /// `get_timestep_embedding` of 1000·value, cosines first: [B, 256], computed in f64.

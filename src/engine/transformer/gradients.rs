@@ -1,25 +1,91 @@
-//! Loss and gradients of the tensors inside an adapter, with or without keeping what every block computed on the way.
+//! Loss and gradients of the tensors inside an adapter, with as much of the forward pass kept for the backward pass as memory allows.
 
-use super::{Embedded, Positions, Step, Transformer, join};
-use crate::{AdapterSet, Result, cores::on_the_cores, latents::PackedLatents, linear::LinearId};
-use candle_core::{Tensor, Var, backprop::GradStore};
-use std::ops::Range;
+use super::{
+    Step, Transformer,
+    block::{self, Block, Context, Pass, Trace},
+    embed::Embedded,
+    join, modulations,
+};
+use crate::{
+    AdapterSet, Result,
+    adapter::SidePaths,
+    cores::on_the_cores,
+    latents::PackedLatents,
+    linear::{Linear, LinearId},
+};
+use candle_core::{DType, Device, Tensor, TensorId, Var};
+use std::collections::HashMap;
 
-/// What backward keeps: everything, or block inputs only (each block is run again).
+/// What is kept of each block for the backward pass; the rest is computed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Checkpointing {
+    /// Everything that a gradient reads.
     #[default]
     None,
+    /// What enters the block and what leaves its attention: all products but the last run again.
+    Smart,
+    /// What enters the block.
     Full,
 }
 
 /// A differentiable scalar of the prediction.
 pub type Loss<'a> = dyn Fn(&Tensor) -> Result<Tensor> + Sync + 'a;
 
+/// Gradients of variables, one after the other in a flat buffer.
+pub struct Gradients {
+    flat: Tensor,
+    /// Of each variable, in `flat`.
+    views: Vec<Tensor>,
+    places: HashMap<TensorId, usize>,
+}
+
+impl Gradients {
+    pub fn zeros(variables: &[Var], device: &Device) -> Result<Self> {
+        let flat = Tensor::zeros(variables.iter().map(|variable| variable.elem_count()).sum::<usize>(), DType::F32, device)?;
+        let mut end = 0;
+        let view = |variable: &Var| {
+            end += variable.elem_count();
+            Ok(flat.narrow(0, end - variable.elem_count(), variable.elem_count())?.reshape(variable.shape())?)
+        };
+        let views = variables.iter().map(view).collect::<Result<_>>()?;
+        let places = variables.iter().enumerate().map(|(i, variable)| (variable.id(), i)).collect();
+        Ok(Self { flat, views, places })
+    }
+
+    /// All of them in the order of the variables, [n] f32.
+    pub fn flat(&self) -> &Tensor {
+        &self.flat
+    }
+
+    /// One for each variable.
+    pub fn views(&self) -> &[Tensor] {
+        &self.views
+    }
+
+    /// Back to zero.
+    pub fn clear(&self) -> Result<()> {
+        Ok(self.flat.zero_set()?)
+    }
+
+    /// Where the gradient of a tensor is summed up, if it is one of the variables.
+    pub(crate) fn of(&self, id: TensorId) -> Option<&Tensor> {
+        self.places.get(&id).map(|&place| &self.views[place])
+    }
+
+    /// The lowest layer with a variable on it.
+    fn first_layer(&self, paths: &SidePaths) -> LinearId {
+        paths.first(|path| path.ids.iter().any(|id| self.places.contains_key(id))).unwrap_or(LinearId::MAX)
+    }
+
+    fn is_on(&self, linear: &Linear, paths: &SidePaths) -> bool {
+        linear.slots.iter().flat_map(|slot| paths.on(slot.id)).any(|path| path.ids.iter().any(|id| self.places.contains_key(id)))
+    }
+}
+
 impl Transformer {
-    /// Loss and gradients of the trainable tensors `variables` (the `Var`s inside `adapters`, in the order given) for
-    /// a loss of the prediction. With `Checkpointing::Full` each block is
-    /// re-run in backward. Returns (loss, one gradient per variable: zeros where nothing flowed).
+    /// Loss and gradients of the trainable tensors `variables` (the `Var`s inside `adapters`, in the order given) for a loss of the
+    /// prediction. Returns (loss, one gradient per variable: zeros where nothing flowed); the loss is a scalar on the device that nobody has
+    /// waited for yet.
     pub fn gradients(
         &self,
         latents: &PackedLatents,
@@ -28,149 +94,120 @@ impl Transformer {
         variables: &[Var],
         checkpointing: Checkpointing,
         loss: &Loss,
-    ) -> Result<(f64, Vec<Tensor>)> {
-        on_the_cores(|| self.gradients_here(latents, step, adapters, variables, checkpointing, loss))
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let gradients = Gradients::zeros(variables, &self.device)?;
+        let loss = self.add_gradients(latents, step, adapters, &gradients, checkpointing, loss)?;
+        Ok((loss, gradients.views))
     }
 
-    fn gradients_here(
+    /// The same, adding to `gradients`. Returns the loss, a scalar on the device that nobody has waited for yet.
+    pub fn add_gradients(
         &self,
         latents: &PackedLatents,
         step: &Step,
         adapters: &AdapterSet,
-        variables: &[Var],
+        gradients: &Gradients,
         checkpointing: Checkpointing,
         loss: &Loss,
-    ) -> Result<(f64, Vec<Tensor>)> {
-        let mut sums = Sums { variables, gradients: vec![None; variables.len()] };
-        let value = match checkpointing {
-            Checkpointing::None => {
-                let value = loss(&self.forward(latents, step, adapters)?)?;
-                sums.collect(&value.backward()?)?;
-                value
+    ) -> Result<Tensor> {
+        on_the_cores(|| Run { transformer: self, latents, step, gradients }.gradients(adapters, checkpointing, loss))
+    }
+}
+
+/// One forward and backward pass.
+struct Run<'a> {
+    transformer: &'a Transformer,
+    latents: &'a PackedLatents,
+    step: &'a Step<'a>,
+    gradients: &'a Gradients,
+}
+
+impl Run<'_> {
+    fn gradients(&self, adapters: &AdapterSet, checkpointing: Checkpointing, loss: &Loss) -> Result<Tensor> {
+        let (model, paths) = (self.transformer, &SidePaths::new(adapters));
+        let positions = model.positions(self.step)?;
+        let context = Context { positions: &positions, paths, keeps: true };
+        let Embedded { picture, text, vector } = model.embed(self.latents, self.step, paths)?;
+
+        let blocks = &model.transformer_blocks;
+        let (both, doubles) = block::forward_tracing(blocks, [text, picture], &context, checkpointing, |b| modulations(b, &vector, paths))?;
+        let blocks = &model.single_transformer_blocks;
+        let (joint, singles) = block::forward_tracing(blocks, join(&both)?, &context, checkpointing, |b| modulations(b, &vector, paths))?;
+        let output = model.output.inside(&joint, positions.text_tokens, &model.output.norm_out.forward(&vector, paths)?)?;
+        let (loss, g) = differentiate(&model.output.leave(&output, paths)?, loss)?;
+
+        let first = self.gradients.first_layer(paths);
+        let wants_vector = first < model.embedders.ids.end;
+        let mut down = Downward { context: &context, gradients: self.gradients, first, wants_vector, vector, dvector: None };
+        if down.first == LinearId::MAX {
+            return Ok(loss);
+        }
+        let (g, dmodulation) = model.output.backward(&output, positions.text_tokens, &g, paths, self.gradients)?;
+        down.norm(&model.output.norm_out, &dmodulation)?;
+        let Some(g) = down.blocks(&model.single_transformer_blocks, singles, g)? else { return Ok(loss) };
+        let text = g.narrow(1, 0, positions.text_tokens)?;
+        let picture = g.narrow(1, positions.text_tokens, g.dim(1)? - positions.text_tokens)?;
+        let Some([text, picture]) = down.blocks(&model.transformer_blocks, doubles, [text, picture])? else { return Ok(loss) };
+        let vector = down.dvector.take().map_or_else(|| down.vector.zeros_like(), Ok)?;
+        model.embed_backward(self.latents, self.step, &Embedded { picture, text, vector }, paths, self.gradients)?;
+        Ok(loss)
+    }
+}
+
+/// The loss of a prediction, and the prediction's gradient.
+fn differentiate(prediction: &Tensor, loss: &Loss) -> Result<(Tensor, Tensor)> {
+    let leaf = Var::from_tensor(prediction)?.into_inner();
+    let loss = loss(&leaf)?;
+    let gradient = loss.backward()?.remove(&leaf).map_or_else(|| leaf.zeros_like(), Ok)?;
+    Ok((loss.detach().to_dtype(DType::F32)?, gradient))
+}
+
+/// The way from the last block down to the first trained layer.
+struct Downward<'a> {
+    context: &'a Context<'a>,
+    gradients: &'a Gradients,
+    /// The lowest trained layer.
+    first: LinearId,
+    /// Whether it is one of the embedders, which are the lowest and make the vector.
+    wants_vector: bool,
+    /// [B, C]
+    vector: Tensor,
+    dvector: Option<Tensor>,
+}
+
+impl Downward<'_> {
+    /// Through blocks, last first. The gradient of what entered them, unless nothing below is trained.
+    fn blocks<B: Block>(&mut self, blocks: &[B], traces: Vec<Trace<B>>, mut g: B::State) -> Result<Option<B::State>> {
+        for (block, trace) in blocks.iter().zip(traces).rev() {
+            if self.first >= block.ids().end {
+                return Ok(None);
             }
-            Checkpointing::Full => self.checkpointed(latents, step, adapters, &mut sums, loss)?,
-        };
-        Ok((f64::from(value.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?), sums.finish()?))
-    }
-
-    /// Forward without a graph, keeping what enters each segment; then from the last segment to the first trainable one,
-    /// run again with a graph and push the gradient of what left it through.
-    fn checkpointed(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet, sums: &mut Sums, loss: &Loss) -> Result<Tensor> {
-        let positions = self.positions(step)?;
-        let segments = self.segments(&positions);
-        let frozen = adapters.detached();
-        let Embedded { picture, text, vector } = self.embed(latents, step, &frozen)?;
-
-        let mut entering = vec![vec![picture, text]];
-        for segment in &segments[..segments.len() - 1] {
-            let left = (segment.run)(&entering[entering.len() - 1], &vector, &frozen)?;
-            entering.push(left);
-        }
-
-        let first = adapters.first_trainable().unwrap_or(LinearId::MAX);
-        let embedders_train = first < self.embedders.ids.end;
-        let vector = leaf(&vector, embedders_train)?;
-        let mut vector_gradient: Option<Tensor> = None;
-        let mut upstream: Vec<Tensor> = Vec::new();
-        let mut value = None;
-        for (segment, inputs) in segments.iter().zip(entering).rev() {
-            let below = first < segment.ids.start;
-            let leaves = inputs.iter().map(|x| leaf(x, below)).collect::<Result<Vec<_>>>()?;
-            let left = (segment.run)(&leaves, &vector, adapters)?;
-            let root = match value {
-                None => value.insert(loss(&left[0])?).clone(),
-                Some(_) => pushed(&left, &upstream)?,
+            let pass = Pass {
+                context: self.context,
+                gradients: self.gradients,
+                wants_state: self.first < block.ids().start,
+                wants_modulations: self.wants_vector || block.norms().iter().any(|norm| self.gradients.is_on(norm, self.context.paths)),
             };
-            let gradients = root.backward()?;
-            sums.collect(&gradients)?;
-            add(&mut vector_gradient, gradients.get(&vector))?;
-            if !below {
-                break;
+            let flowed = trace.backward(block, g, &pass)?;
+            for (norm, gradient) in block.norms().into_iter().zip(&flowed.modulations) {
+                self.norm(norm, gradient)?;
             }
-            upstream =
-                leaves.iter().map(|x| gradients.get(x).cloned().map_or_else(|| x.zeros_like(), Ok)).collect::<candle_core::Result<_>>()?;
+            match flowed.state {
+                Some(below) => g = below,
+                None => return Ok(None),
+            }
         }
-        if embedders_train {
-            let Embedded { picture, text, vector } = self.embed(latents, step, adapters)?;
-            upstream.push(vector_gradient.map_or_else(|| vector.zeros_like(), Ok)?);
-            sums.collect(&pushed(&[picture, text, vector], &upstream)?.backward()?)?;
-        }
-        Ok(value.expect("there is always an output segment"))
+        Ok(Some(g))
     }
 
-    /// Double blocks, the join, single blocks, output: each from the states that enter it to those that leave it.
-    fn segments<'a>(&'a self, positions: &'a Positions) -> Vec<Segment<'a>> {
-        let mut segments: Vec<Segment> = Vec::new();
-        for block in &self.transformer_blocks {
-            let run = move |x: &[Tensor], vector: &Tensor, adapters: &AdapterSet| {
-                let (picture, text) = block.forward(&x[0], &x[1], vector, positions, adapters)?;
-                Ok(vec![picture, text])
-            };
-            segments.push(Segment { ids: block.ids.clone(), run: Box::new(run) });
-        }
-        let here = self.transformer_blocks.last().map_or(self.embedders.ids.end, |block| block.ids.end);
-        segments.push(Segment { ids: here..here, run: Box::new(|x, _, _| Ok(vec![join(&x[1], &x[0])?])) });
-        for block in &self.single_transformer_blocks {
-            let run =
-                move |x: &[Tensor], vector: &Tensor, adapters: &AdapterSet| Ok(vec![block.forward(&x[0], vector, positions, adapters)?]);
-            segments.push(Segment { ids: block.ids.clone(), run: Box::new(run) });
-        }
-        let run =
-            move |x: &[Tensor], vector: &Tensor, adapters: &AdapterSet| Ok(vec![self.output.forward(&x[0], vector, positions, adapters)?]);
-        segments.push(Segment { ids: self.output.ids.clone(), run: Box::new(run) });
-        segments
-    }
-}
-
-type Run<'a> = dyn Fn(&[Tensor], &Tensor, &AdapterSet) -> Result<Vec<Tensor>> + 'a;
-
-/// A stretch of the forward pass that is re-run as a whole.
-struct Segment<'a> {
-    /// The adaptable layers in it; ids grow along the forward pass.
-    ids: Range<LinearId>,
-    run: Box<Run<'a>>,
-}
-
-/// A fresh start of a graph, if gradients are wanted there.
-fn leaf(x: &Tensor, wanted: bool) -> Result<Tensor> {
-    if wanted { Ok(Var::from_tensor(x)?.into_inner()) } else { Ok(x.clone()) }
-}
-
-/// A scalar whose gradient at each output is the given upstream gradient: Σ y·g.
-fn pushed(outputs: &[Tensor], upstream: &[Tensor]) -> Result<Tensor> {
-    let mut sum: Option<Tensor> = None;
-    for (y, g) in outputs.iter().zip(upstream) {
-        add(&mut sum, Some(&(y * g)?.sum_all()?))?;
-    }
-    Ok(sum.expect("a segment has at least one output"))
-}
-
-fn add(sum: &mut Option<Tensor>, term: Option<&Tensor>) -> Result<()> {
-    if let Some(term) = term {
-        *sum = Some(match sum.take() {
-            Some(sum) => (sum + term)?,
-            None => term.clone(),
-        });
-    }
-    Ok(())
-}
-
-/// Gradients gathered per variable.
-struct Sums<'a> {
-    variables: &'a [Var],
-    gradients: Vec<Option<Tensor>>,
-}
-
-impl Sums<'_> {
-    fn collect(&mut self, gradients: &GradStore) -> Result<()> {
-        for (variable, sum) in self.variables.iter().zip(&mut self.gradients) {
-            add(sum, gradients.get(variable))?;
+    /// From a modulation to the vector and to the pairs on the layer between.
+    fn norm(&mut self, norm: &Linear, g: &Tensor) -> Result<()> {
+        let (paths, gradients) = (self.context.paths, self.gradients);
+        if self.wants_vector {
+            self.dvector = Some(norm.backward(&self.vector, g, self.dvector.take(), paths, gradients)?);
+        } else {
+            norm.backward_pairs(&self.vector, g, paths, gradients)?;
         }
         Ok(())
-    }
-
-    fn finish(self) -> Result<Vec<Tensor>> {
-        let or_zeros = |(variable, gradient): (&Var, Option<Tensor>)| gradient.map_or_else(|| variable.zeros_like(), Ok);
-        Ok(self.variables.iter().zip(self.gradients).map(or_zeros).collect::<candle_core::Result<_>>()?)
     }
 }

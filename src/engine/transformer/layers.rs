@@ -3,7 +3,7 @@
 use crate::{
     Result,
     checkpoint::Keys,
-    linear::{Linear, LinearId},
+    linear::{Linear, LinearId, Slot},
 };
 
 /// A linear layer that an adapter may sit on.
@@ -24,9 +24,18 @@ pub struct Layers {
 
 impl Layers {
     pub fn linear(&mut self, keys: &Keys, in_features: usize, out_features: usize) -> Result<Linear> {
-        let id = self.infos.len();
-        self.infos.push(LinearInfo { id, path: keys.path().to_owned(), in_features, out_features });
-        Ok(Linear { id: Some(id), ..Linear::load(keys, in_features, out_features)? })
+        self.fused(std::slice::from_ref(keys), &[in_features], out_features)
+    }
+
+    /// Layers of `out_features` each in one product, whose input comes in parts of these widths.
+    pub fn fused(&mut self, layers: &[Keys], parts: &[usize], out_features: usize) -> Result<Linear> {
+        let first = self.infos.len();
+        let info =
+            |(id, keys): (LinearId, &Keys)| LinearInfo { id, path: keys.path().to_owned(), in_features: parts.iter().sum(), out_features };
+        self.infos.extend((first..).zip(layers).map(info));
+        let mut linear = Linear::load_fused(layers, parts, out_features)?;
+        linear.slots = (0..layers.len()).map(|i| Slot { id: first + i, first: i * out_features, count: out_features }).collect();
+        Ok(linear)
     }
 
     /// The id that the next layer will get.

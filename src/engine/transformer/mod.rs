@@ -2,28 +2,32 @@
 //!
 //! diffusers `models/transformers/transformer_flux.py`; module paths are the checkpoint's.
 
+mod attention;
+mod block;
 mod config;
 mod double;
 mod embed;
+mod feed_forward;
 mod gradients;
 mod layers;
 mod modulation;
 mod output;
 mod positions;
-mod qkv;
 mod single;
 
 pub use config::Config;
-pub use gradients::Checkpointing;
+pub use gradients::{Checkpointing, Gradients, Loss};
 pub use layers::LinearInfo;
 
 use crate::{
     AdapterSet, Error, Result, Size,
+    adapter::SidePaths,
     checkpoint::{self, Checkpoint},
     cores::on_the_cores,
     latents::PackedLatents,
     text_encoder::Conditioning,
 };
+use block::{Block, Context};
 use candle_core::{Device, Tensor};
 use double::DoubleBlock;
 use embed::{Embedded, Embedders};
@@ -114,21 +118,24 @@ impl Transformer {
     }
 
     fn forward_here(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet) -> Result<Tensor> {
-        let positions = self.positions(step)?;
-        let Embedded { mut picture, mut text, vector } = self.embed(latents, step, adapters)?;
-        for block in &self.transformer_blocks {
-            (picture, text) = block.forward(&picture, &text, &vector, &positions, adapters)?;
-        }
-        let mut joint = join(&text, &picture)?;
-        for block in &self.single_transformer_blocks {
-            joint = block.forward(&joint, &vector, &positions, adapters)?;
-        }
-        self.output.forward(&joint, &vector, &positions, adapters)
+        let (positions, paths) = (self.positions(step)?, &SidePaths::new(adapters));
+        let context = Context { positions: &positions, paths, keeps: false };
+        let Embedded { picture, text, vector } = self.embed(latents, step, paths)?;
+        let both = block::forward(&self.transformer_blocks, [text, picture], &context, |b| modulations(b, &vector, paths))?;
+        let joint = block::forward(&self.single_transformer_blocks, join(&both)?, &context, |b| modulations(b, &vector, paths))?;
+        let output = self.output.inside(&joint, positions.text_tokens, &self.output.norm_out.forward(&vector, paths)?)?;
+        self.output.leave(&output, paths)
     }
 
-    fn embed(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet) -> Result<Embedded> {
+    fn embed(&self, latents: &PackedLatents, step: &Step, paths: &SidePaths) -> Result<Embedded> {
         let batch = check_inputs(&self.config, latents, step)?;
-        self.embedders.forward(&latents.0, &step.conditioning.repeat(batch)?, step, adapters)
+        self.embedders.forward(&latents.0, &step.conditioning.repeat(batch)?, step, paths)
+    }
+
+    /// Gradients of the pairs on the embedders. g: of what [`Self::embed`] returned
+    fn embed_backward(&self, latents: &PackedLatents, step: &Step, g: &Embedded, paths: &SidePaths, gradients: &Gradients) -> Result<()> {
+        let conditioning = step.conditioning.repeat(latents.0.dim(0)?)?;
+        self.embedders.backward(&latents.0, &conditioning, step, g, paths, gradients)
     }
 
     fn positions(&self, step: &Step) -> Result<Positions> {
@@ -137,8 +144,13 @@ impl Transformer {
 }
 
 /// [B, text, C], [B, picture, C] → [B, text + picture, C]
-fn join(text: &Tensor, picture: &Tensor) -> Result<Tensor> {
-    Ok(Tensor::cat(&[text, picture], 1)?)
+fn join(both: &[Tensor; 2]) -> Result<Tensor> {
+    Ok(Tensor::cat(both, 1)?)
+}
+
+/// The shifts, scales and gates of a block.
+fn modulations<B: Block>(block: &B, vector: &Tensor, paths: &SidePaths) -> Result<Vec<Tensor>> {
+    block.norms().into_iter().map(|norm| norm.forward(vector, paths)).collect()
 }
 
 /// Refuses inputs whose shapes disagree; returns the batch size.

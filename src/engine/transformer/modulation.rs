@@ -1,6 +1,6 @@
 //! Adaptive layer norm (`AdaLayerNormZero`, `AdaLayerNormZeroSingle`): shift, scale and gate from the vector.
 
-use crate::{AdapterSet, Result, linear::Linear, ops};
+use crate::{Result, ops};
 use candle_core::Tensor;
 
 /// Each [B, C].
@@ -11,9 +11,9 @@ pub struct Modulation {
 }
 
 impl Modulation {
-    /// `N` modulations from one linear layer: [B, C] → N · 3 · [B, C], order shift, scale, gate.
-    pub fn from_vector<const N: usize>(linear: &Linear, vector: &Tensor, adapters: &AdapterSet) -> Result<[Self; N]> {
-        let chunks = linear.forward(vector, adapters)?.chunk(3 * N, 1)?;
+    /// `N` modulations from what one linear layer makes of the vector: [B, 3·N·C], order shift, scale, gate.
+    pub fn split<const N: usize>(vectors: &Tensor) -> Result<[Self; N]> {
+        let chunks = vectors.chunk(3 * N, 1)?;
         Ok(std::array::from_fn(|i| Self {
             shift: chunks[3 * i].clone(),
             scale: chunks[3 * i + 1].clone(),
@@ -26,8 +26,24 @@ impl Modulation {
         ops::layer_norm_modulate(x, &self.shift, &self.scale)
     }
 
-    /// residual + gate·x
-    pub fn add_gated(&self, residual: &Tensor, x: &Tensor) -> Result<Tensor> {
-        ops::gate_residual(residual, &self.gate, x)
+    /// The gradient of x, with what flows beside the norm added to it. g: of the norm's result
+    pub fn norm_backward(&self, x: &Tensor, g: &Tensor, beside: &Tensor) -> Result<Tensor> {
+        ops::layer_norm_modulate_gradient(x, &self.scale, g, Some(beside))
+    }
+
+    /// residual + gate·y
+    pub fn add_gated(&self, residual: &Tensor, y: &Tensor) -> Result<Tensor> {
+        ops::gate_residual(residual, &self.gate, y)
+    }
+
+    /// The gradient of y. g: of the sum
+    pub fn gate_backward(&self, g: &Tensor) -> Result<Tensor> {
+        ops::gate_gradient_x(&self.gate, g)
+    }
+
+    /// The gradients of shift, scale and gate side by side, [B, 3·C], from the norm's x and gradient and the gate's y and gradient.
+    pub fn gradient((x, dnorm): (&Tensor, &Tensor), (y, dsum): (&Tensor, &Tensor)) -> Result<Tensor> {
+        let (dshift, dscale) = ops::modulation_gradients(x, dnorm)?;
+        Ok(Tensor::cat(&[dshift, dscale, ops::gate_gradient(y, dsum)?], 1)?)
     }
 }
