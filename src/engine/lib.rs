@@ -5,6 +5,8 @@
 pub mod adapter;
 pub mod checkpoint;
 mod cores;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod error;
 pub mod latents;
 pub mod linear;
