@@ -97,7 +97,7 @@ impl AdamW8bit {
     pub fn step(&mut self, rule: Rule, parameters: &mut CudaStorage, gradients: Arg, clip: Option<(&CudaStorage, f32)>) -> Result<()> {
         let context = Context::of(&self.device)?;
         let elements: usize = self.lengths.iter().sum();
-        let flat = Layout::contiguous(parameters.as_cuda_slice::<f32>()?.len());
+        let flat = Layout::contiguous(elements); // an allocation may be longer
         let of = kernels::AdamW8bit {
             blocks: base(&self.blocks).cast(),
             count: self.count as i32,

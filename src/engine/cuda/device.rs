@@ -13,6 +13,8 @@ pub struct Memory {
     /// Of the stream-ordered pool that every tensor comes from: in use now, and at most since [`reset_memory_peak`].
     pub used: usize,
     pub peak: usize,
+    /// What the pool holds, in use or kept for reuse: the driver's `free` leaves all of it out.
+    pub reserved: usize,
 }
 
 /// What a GPU is.
@@ -65,7 +67,15 @@ pub fn memory(device: &CudaDevice) -> Result<Memory> {
         total,
         used: pool_bytes(device, sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?,
         peak: pool_bytes(device, sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?,
+        reserved: pool_bytes(device, sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?,
     })
+}
+
+/// Waits for the stream, then gives back to the driver what the pool keeps for reuse.
+pub fn trim(device: &CudaDevice) -> Result<()> {
+    device.cuda_stream().synchronize().map_err(Error::wrap)?;
+    // SAFETY: the pool is the device's own, and nothing that is in use is given back.
+    unsafe { sys::cuMemPoolTrimTo(pool(device)?, 0) }.result().map_err(Error::wrap)
 }
 
 /// Sets [`Memory::peak`] to what is in use now.
@@ -78,7 +88,7 @@ pub fn reset_memory_peak(device: &CudaDevice) -> Result<()> {
 
 fn pool_bytes(device: &CudaDevice, attribute: sys::CUmemPool_attribute) -> Result<usize> {
     let mut bytes = 0u64;
-    // SAFETY: both attributes asked for are u64.
+    // SAFETY: every attribute asked for is a u64.
     unsafe { mem_pool::get_attribute(pool(device)?, attribute, from_mut(&mut bytes).cast()) }.map_err(Error::wrap)?;
     Ok(bytes as usize)
 }

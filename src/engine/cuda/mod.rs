@@ -40,5 +40,5 @@ pub type Out<'a> = (&'a mut CudaStorage, &'a Layout);
 /// Two gradients of one pass.
 pub type Pair = (CudaStorage, CudaStorage);
 
-pub use device::{Memory, describe, memory, open, reset_memory_peak};
+pub use device::{Memory, describe, memory, open, reset_memory_peak, trim};
 pub use storage::{tensor, uninitialised};

@@ -30,6 +30,7 @@ pub enum Absmax<'a> {
 }
 
 /// The same, owned.
+#[expect(clippy::large_enum_variant, reason = "made once a weight, and not moved about")]
 pub enum OwnedAbsmax {
     Plain(CudaStorage),
     Double { codes: CudaStorage, scale: CudaStorage, offset: CudaStorage },

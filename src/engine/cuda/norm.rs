@@ -58,11 +58,10 @@ pub fn layer_norm_modulate(x: Arg, shift: Arg, scale: Arg, emit: Emit) -> Result
     let rows = Rows::uninitialised(&context.device, &x, emit)?;
     if x.elements() > 0 {
         let shape = x.shape(x.vector() && shift.vector() && scale.vector())?;
+        let to = rows.emission();
         // SAFETY: the views lie within their storages, and the outputs hold `x.elements()`.
-        queued(
-            unsafe { kernels::atelier_layer_norm_modulate(shape, x.view, shift.view, scale.view, rows.emission(), context.stream()) },
-            NAME,
-        )?;
+        let error = unsafe { kernels::atelier_layer_norm_modulate(shape, x.view, shift.view, scale.view, to, context.stream()) };
+        queued(error, NAME)?;
     }
     Ok(rows)
 }

@@ -18,10 +18,9 @@ pub fn sum_of_squares(x: Arg) -> Result<CudaStorage> {
     let partial = uninitialised(&context.device, PARTIAL_SUMS, DType::F32)?;
     let sum = uninitialised(&context.device, 1, DType::F32)?;
     let (to_partial, to_sum) = (base(&partial).cast(), base(&sum).cast());
+    let dtype = code(dtype)?;
     // SAFETY: x holds `elements`, and the outputs have the sizes that `kernels.h` names.
-    queued(
-        unsafe { kernels::atelier_sum_of_squares(elements as i64, code(dtype)?, from, to_partial, to_sum, context.stream()) },
-        "sum_of_squares",
-    )?;
+    let error = unsafe { kernels::atelier_sum_of_squares(elements as i64, dtype, from, to_partial, to_sum, context.stream()) };
+    queued(error, "sum_of_squares")?;
     Ok(sum)
 }

@@ -15,11 +15,10 @@ pub fn upsample(x: Arg) -> Result<CudaStorage> {
     let from = contiguous(x, dtype, rows * width, "x")?;
     let y = uninitialised(&context.device, 4 * rows * width, dtype)?;
     if rows * width > 0 {
+        let (rows, width, dtype) = (rows as i64, width as i32, code(dtype)?);
         // SAFETY: x holds `rows` times `width`, y four times as many.
-        queued(
-            unsafe { kernels::atelier_upsample(rows as i64, width as i32, code(dtype)?, from, base(&y), context.stream()) },
-            "upsample",
-        )?;
+        let error = unsafe { kernels::atelier_upsample(rows, width, dtype, from, base(&y), context.stream()) };
+        queued(error, "upsample")?;
     }
     Ok(y)
 }

@@ -93,7 +93,7 @@ pub fn check(gpu: &Gpu, report: &mut Report) {
             report.check("qk_norm_rope_gradient, fresh and in place", (shape, dtype), tolerance(dtype), || {
                 let of = Inputs::new(gpu, shape, dtype)?;
                 gpu.poison();
-                let dqkv = gpu.tensor(of.run(|qkv, g, with| qk_norm_rope_gradient(qkv, g, with))?, of.qkv.shape());
+                let dqkv = gpu.tensor(of.run(qk_norm_rope_gradient)?, of.qkv.shape());
                 let over = of.in_place(gpu, &of.g, |at, qkv, with| qk_norm_rope_gradient_in_place(qkv, at, with))?;
                 let [expected] = gradients([&of.qkv], &of.g, |x| of.plain(&x[0]))?;
                 Ok(worst([error(&dqkv, &expected)?, error(&over, &expected)?]))
@@ -112,7 +112,7 @@ pub fn time(gpu: &Gpu, report: &mut Report) {
         });
         report.time("qk_norm_rope_gradient", shape, || {
             let sets = (0..3).map(|_| Inputs::new(gpu, shape, DType::BF16)).collect::<Result<Vec<_>>>()?;
-            let run = |of: &Inputs| of.run(|qkv, g, with| qk_norm_rope_gradient(qkv, g, with)).map(drop);
+            let run = |of: &Inputs| of.run(qk_norm_rope_gradient).map(drop);
             Ok((gpu.median(|number| run(&sets[number % 3]))?, gpu.bytes(2 * bytes + bytes * 2 / 3)))
         });
         report.time("qk_norm_rope_in_place", shape, || {
