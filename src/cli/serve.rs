@@ -2,7 +2,7 @@
 
 use super::{arguments::ModelArguments, fault::usage};
 use crate::{
-    config::Config,
+    config::{Config, HubSettings},
     server::{self, CannotStart},
 };
 use anyhow::Result;
@@ -46,6 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         data_dir: arguments.data_dir.clone(),
         model: arguments.model.folder(),
         site: arguments.site.clone(),
+        hub: HubSettings::from_environment(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(server::serve(config)).map_err(|error| match error.downcast::<CannotStart>() {
