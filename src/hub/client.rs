@@ -1,8 +1,9 @@
 //! One client, one token: requests, repeated while it makes sense, and answers turned into [`Error`]s.
 
 use super::{Error, Result, Token};
+use bytes::Bytes;
 use reqwest::{
-    Client, Method, RequestBuilder, Response, StatusCode,
+    Client, Method, RequestBuilder, StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
 use serde::de::DeserializeOwned;
@@ -16,6 +17,12 @@ pub struct Hub {
     token: Token,
     /// Before the second attempt; three times as long before each further one.
     pause: Duration,
+}
+
+/// An answer that came whole.
+pub(super) struct Answer {
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 const ATTEMPTS: u32 = 4;
@@ -52,8 +59,16 @@ impl Hub {
         &self.endpoint
     }
 
-    pub(super) async fn pause(&self, attempt: u32) {
-        tokio::time::sleep(self.pause * 3_u32.pow(attempt)).await;
+    /// Waits as long as it should before the next attempt; false, at once, when that is too long.
+    pub(super) async fn wait_after(&self, error: &Error, attempt: u32) -> bool {
+        let pause = match error {
+            Error::RateLimited { seconds: Some(seconds) } => Duration::from_secs(*seconds),
+            _ => self.pause * 3_u32.pow(attempt),
+        };
+        if pause <= LONGEST_WAIT {
+            tokio::time::sleep(pause).await;
+        }
+        pause <= LONGEST_WAIT
     }
 
     /// To a path of the Hub's own, signed with the token.
@@ -69,53 +84,39 @@ impl Hub {
     }
 
     /// Sends it, several times if need be: for requests that may be repeated. `what` completes "the Hub could not …".
-    pub(super) async fn send(&self, what: &str, request: RequestBuilder) -> Result<Response> {
+    pub(super) async fn send(&self, what: &str, request: RequestBuilder) -> Result<Answer> {
         let mut attempt = 0;
         loop {
             let copy = request.try_clone().ok_or_else(|| Error::malformed("a request that cannot be sent twice"))?;
             match self.send_once(what, copy).await {
-                Err(error) if error.is_transient() && attempt + 1 < ATTEMPTS => match &error {
-                    Error::RateLimited { seconds: Some(seconds) } if Duration::from_secs(*seconds) > LONGEST_WAIT => return Err(error),
-                    Error::RateLimited { seconds: Some(seconds) } => tokio::time::sleep(Duration::from_secs(*seconds)).await,
-                    _ => self.pause(attempt).await,
-                },
+                Err(error) if error.is_transient() && attempt + 1 < ATTEMPTS && self.wait_after(&error, attempt).await => attempt += 1,
                 outcome => return outcome,
             }
-            attempt += 1;
         }
     }
 
-    pub(super) async fn send_once(&self, what: &str, request: RequestBuilder) -> Result<Response> {
-        match request.send().await {
-            Ok(response) if response.status().is_success() => Ok(response),
-            Ok(response) => Err(self.refusal(what, response).await),
-            Err(error) => Err(self.offline(what, error)),
-        }
+    pub(super) async fn send_once(&self, what: &str, request: RequestBuilder) -> Result<Answer> {
+        let response = request.send().await.map_err(|error| self.offline(what, error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.map_err(|error| self.offline(what, error))?;
+        if status.is_success() { Ok(Answer { headers, body }) } else { Err(self.refusal(what, status, &headers, &body)) }
     }
 
-    pub(super) async fn json<T: DeserializeOwned>(&self, what: &str, response: Response) -> Result<T> {
-        let bytes = response.bytes().await.map_err(|error| self.offline(what, error))?;
-        serde_json::from_slice(&bytes).map_err(|error| Error::malformed(format!("{what}: {error}")))
-    }
-
-    pub(super) fn offline(&self, what: &str, error: reqwest::Error) -> Error {
+    fn offline(&self, what: &str, error: reqwest::Error) -> Error {
         // Addresses that the Hub hands out for uploads are signed, which makes them secrets too.
         let why = self.token.removed_from(&cause(&error.without_url()));
         Error::Offline { endpoint: self.endpoint.clone(), what: what.to_owned(), why }
     }
 
-    async fn refusal(&self, what: &str, response: Response) -> Error {
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.unwrap_or_default();
-        let (what, said) = (what.to_owned(), self.words(&headers, &body));
+    fn refusal(&self, what: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
+        let (what, said) = (what.to_owned(), self.words(headers, body));
         match status {
             StatusCode::UNAUTHORIZED => Error::Unauthorized(self.endpoint.clone()),
             StatusCode::FORBIDDEN => Error::Forbidden { what, said },
             StatusCode::NOT_FOUND => Error::NotFound { what },
             StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Error::Conflict { what, said },
-            StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { seconds: wait(&headers) },
-            StatusCode::REQUEST_TIMEOUT => Error::Failing { what, status: status.as_u16() },
-            _ if status.is_server_error() => Error::Failing { what, status: status.as_u16() },
+            StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { seconds: wait(headers) },
+            _ if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => Error::Failing { what, status: status.as_u16() },
             _ => Error::Rejected { what, status: status.as_u16(), said },
         }
     }
@@ -127,6 +128,12 @@ impl Hub {
         let words = body.or(header).unwrap_or_default();
         let words = self.token.removed_from(&words.split_whitespace().collect::<Vec<_>>().join(" "));
         words.chars().take(LONGEST_WORDS).collect()
+    }
+}
+
+impl Answer {
+    pub fn json<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
+        serde_json::from_slice(&self.body).map_err(|error| Error::malformed(format!("{what}: {error}")))
     }
 }
 

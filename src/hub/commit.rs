@@ -35,8 +35,8 @@ impl Hub {
     pub(super) async fn commit(&self, repo: &RepoId, commit: &Commit<'_>) -> Result<String> {
         let what = format!("write to {repo}");
         let request = self.request(Method::POST, &format!("/api/models/{repo}/commit/{MAIN}"));
-        let response = self.send_once(&what, request.header(CONTENT_TYPE, "application/x-ndjson").body(lines(commit))).await?;
-        let answer: Answer = self.json(&what, response).await?;
+        let request = request.header(CONTENT_TYPE, "application/x-ndjson").body(lines(commit));
+        let answer: Answer = self.send_once(&what, request).await?.json(&what)?;
         match answer.commit.as_str() {
             oid if oid.len() == 40 && oid.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(answer.commit),
             _ => Err(Error::malformed("a commit without a name")),

@@ -5,17 +5,9 @@ use bytes::Bytes;
 use reqwest::Method;
 
 impl Hub {
-    /// The whole file; a connection that breaks half-way is tried again.
+    /// The whole file.
     pub async fn download(&self, repo: &RepoId, revision: &str, path: &str) -> Result<Bytes> {
-        let what = format!("hand out {path}");
-        let mut attempt = 0;
-        loop {
-            let response = self.send(&what, self.request(Method::GET, &format!("/{repo}/resolve/{revision}/{path}"))).await?;
-            match response.bytes().await {
-                Err(_) if attempt < 2 => self.pause(attempt).await,
-                bytes => return bytes.map_err(|error| self.offline(&what, error)),
-            }
-            attempt += 1;
-        }
+        let request = self.request(Method::GET, &format!("/{repo}/resolve/{revision}/{path}"));
+        Ok(self.send(&format!("hand out {path}"), request).await?.body)
     }
 }

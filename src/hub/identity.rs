@@ -38,8 +38,7 @@ struct AccessToken {
 impl Hub {
     pub async fn whoami(&self) -> Result<Identity> {
         let what = "say whose token this is";
-        let response = self.send(what, self.request(Method::GET, "/api/whoami-v2")).await?;
-        self.json(what, response).await
+        self.send(what, self.request(Method::GET, "/api/whoami-v2")).await?.json(what)
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Order {
     pub replace: bool,
     /// Such as `Mucha: 200 steps`.
     pub summary: String,
+    /// The base model where the card names one of the Hub's.
+    pub base_model: Option<RepoId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub async fn publish(hub: &Hub, order: &Order, package: impl FnOnce(&RepoId) -> 
     tell(Stage::Checking);
     let account = hub.whoami().await?;
     let repo = account.repository(&order.destination)?;
+    check_base(hub, order).await?;
     let package = package(&repo)?;
     let (before, created) = open(hub, &repo, &account, order).await?;
     let publication = Publication { hub, repo: &repo, account: &account, order, package: &package, tell };
@@ -79,6 +82,19 @@ pub async fn unpublish(hub: &Hub, destination: &Destination) -> Result<RepoId> {
     }
     hub.delete(&repo, &account.name).await?;
     Ok(repo)
+}
+
+/// A card must not point at nothing.
+async fn check_base(hub: &Hub, order: &Order) -> Result<()> {
+    let Some(base) = &order.base_model else { return Ok(()) };
+    match hub.info(base).await {
+        Ok(Some(_)) => Ok(()),
+        // The token is good, so this is how the Hub speaks of what it does not show.
+        Ok(None) | Err(Error::Unauthorized(_)) => Err(Error::refused(format!(
+            "The base model {base} is not on the Hub, or this token may not see it; correct its name, or give only a name without owner."
+        ))),
+        Err(error) => Err(error),
+    }
 }
 
 /// The repository as it is, made if need be; whether it was made now.
@@ -204,10 +220,9 @@ impl Publication<'_> {
             let head = self.hub.info(self.repo).await?.map(|info| info.sha);
             match head {
                 Some(head) if head != commit.parent && self.holds_package(&head).await? => return Ok(head),
-                Some(head) if head == commit.parent && attempt + 1 < ATTEMPTS && !long_wait(&error) => self.hub.pause(attempt).await,
+                Some(head) if head == commit.parent && attempt + 1 < ATTEMPTS && self.hub.wait_after(&error, attempt).await => attempt += 1,
                 _ => return Err(error),
             }
-            attempt += 1;
         }
     }
 
@@ -233,9 +248,4 @@ impl Publication<'_> {
         tracing::info!(repo = %self.repo, account = self.account.name, "a publication failed, and its new repository is taken back");
         Err(undone(error, undo, self.hub, self.repo))
     }
-}
-
-/// The Hub asks for more patience than a person has in front of a page.
-fn long_wait(error: &Error) -> bool {
-    matches!(error, Error::RateLimited { .. })
 }

@@ -107,7 +107,7 @@ impl Hub {
     pub async fn info(&self, repo: &RepoId) -> Result<Option<Info>> {
         let what = format!("look at {repo}");
         match self.send(&what, self.request(Method::GET, &format!("/api/models/{repo}"))).await {
-            Ok(response) => Ok(Some(self.json(&what, response).await?)),
+            Ok(answer) => Ok(Some(answer.json(&what)?)),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -151,9 +151,9 @@ impl Hub {
         let mut request = self.request(Method::GET, &format!("/api/models/{repo}/tree/{revision}?recursive=true"));
         let mut files = BTreeMap::new();
         loop {
-            let response = self.send(&what, request).await?;
-            let next = response.headers().get(LINK).and_then(|link| next_page(link.to_str().ok()?));
-            let page: Vec<serde_json::Value> = self.json(&what, response).await?;
+            let answer = self.send(&what, request).await?;
+            let next = answer.headers.get(LINK).and_then(|link| next_page(link.to_str().ok()?));
+            let page: Vec<serde_json::Value> = answer.json(&what)?;
             for entry in page.into_iter().filter(|entry| entry["type"] == "file") {
                 let entry: Entry = serde_json::from_value(entry).map_err(|error| Error::malformed(format!("{what}: {error}")))?;
                 files.insert(entry.path.clone(), entry);

@@ -70,7 +70,7 @@ impl Hub {
             })
             .collect();
         let request = self.request(Method::POST, &format!("/api/models/{repo}/preupload/{MAIN}")).json(&json!({"files": described}));
-        let answer: Preupload = self.json(&what, self.send(&what, request).await?).await?;
+        let answer: Preupload = self.send(&what, request).await?.json(&what)?;
         if let Some(file) = answer.files.iter().find(|file| file.ignored) {
             return Err(Error::refused(format!("{repo} has a .gitignore that leaves out {}; remove that line there, or choose another name.", file.path)));
         }
@@ -86,7 +86,7 @@ impl Hub {
         });
         let request = self.request(Method::POST, &format!("/{repo}.git/info/lfs/objects/batch"));
         let request = request.header(ACCEPT, LFS_JSON).header(CONTENT_TYPE, LFS_JSON).body(body.to_string());
-        let batch: Batch = self.json(&what, self.send(&what, request).await?).await?;
+        let batch: Batch = self.send(&what, request).await?.json(&what)?;
         if batch.transfer.as_deref() == Some("xet") {
             return Err(Error::malformed("it takes large files by Xet only"));
         }
@@ -130,8 +130,8 @@ impl Hub {
         for (number, address) in addresses {
             let from = (number - 1) * size;
             let chunk = file.content.slice(from..file.content.len().min(from + size));
-            let response = self.send(what, self.request_to(Method::PUT, address, false).body(chunk)).await?;
-            let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
+            let answer = self.send(what, self.request_to(Method::PUT, address, false).body(chunk)).await?;
+            let etag = answer.headers.get(ETAG).and_then(|etag| etag.to_str().ok());
             let etag = etag.ok_or_else(|| Error::malformed("a part without an ETag"))?;
             parts.push(json!({"partNumber": number, "etag": etag}));
         }

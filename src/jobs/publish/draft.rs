@@ -89,7 +89,8 @@ impl Draft {
         let (title, steps) = (self.request.title.trim(), self.adapter.steps);
         let summary = if steps > 0 { format!("{title}: {steps} steps") } else { title.to_owned() };
         let PublishRequest { private, replace, .. } = self.request;
-        Ok(Order { destination: self.request.repo.parse()?, private, replace, summary })
+        let base_model = Base::of(&self.request.base_model).id.map(|id| id.parse()).transpose()?;
+        Ok(Order { destination: self.request.repo.parse()?, private, replace, summary, base_model })
     }
 
     pub fn card(&self, repo: RepoId) -> Card {
