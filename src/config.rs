@@ -49,7 +49,14 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { host: Self::HOST, port: Self::PORT, data_dir: Self::DATA_DIR.into(), model: default_model(), site: None, hub: HubSettings::default() }
+        Self {
+            host: Self::HOST,
+            port: Self::PORT,
+            data_dir: Self::DATA_DIR.into(),
+            model: default_model(),
+            site: None,
+            hub: HubSettings::default(),
+        }
     }
 }
 
@@ -64,7 +71,8 @@ impl HubSettings {
     pub fn from_environment() -> Self {
         let Self { endpoint, token } = Self::default();
         let endpoint = text("HF_ENDPOINT").unwrap_or(endpoint);
-        if text("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| !["0", "false", "no", "off"].contains(&value.to_lowercase().as_str())) {
+        if text("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| !["0", "false", "no", "off"].contains(&value.to_lowercase().as_str()))
+        {
             return Self { endpoint, token };
         }
         let stored = text("HF_TOKEN").or_else(|| fs::read_to_string(token_file()?).ok());

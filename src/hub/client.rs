@@ -36,10 +36,16 @@ impl Hub {
     /// `endpoint` is the address of the site, such as `https://huggingface.co`. Tokens travel encrypted, or stay on this machine.
     pub fn new(endpoint: &str, token: Token) -> Result<Self> {
         let endpoint = endpoint.trim().trim_end_matches('/').to_owned();
-        let url = reqwest::Url::parse(&endpoint).map_err(|_| Error::refused(format!("{endpoint:?} is no address of a Hub; HF_ENDPOINT takes one such as https://hub.example.")))?;
-        let local = url.host_str().is_some_and(|host| host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()));
+        let url = reqwest::Url::parse(&endpoint).map_err(|_| {
+            Error::refused(format!("{endpoint:?} is no address of a Hub; HF_ENDPOINT takes one such as https://hub.example."))
+        })?;
+        let local = url.host_str().is_some_and(|host| {
+            host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+        });
         if url.scheme() != "https" && !(url.scheme() == "http" && local) {
-            return Err(Error::refused(format!("{endpoint} is not encrypted, so no token is sent there; give HF_ENDPOINT an https:// address.")));
+            return Err(Error::refused(format!(
+                "{endpoint} is not encrypted, so no token is sent there; give HF_ENDPOINT an https:// address."
+            )));
         }
         let http = Client::builder()
             .user_agent(concat!("atelier/", env!("CARGO_PKG_VERSION")))
@@ -178,7 +184,8 @@ mod tests {
     #[test]
     fn only_the_hub_itself_sees_the_token() {
         let hub = hub("https://hub.example/").unwrap();
-        let signed = |address: &str, signed| hub.request_to(Method::PUT, address, signed).build().unwrap().headers().contains_key("authorization");
+        let signed =
+            |address: &str, signed| hub.request_to(Method::PUT, address, signed).build().unwrap().headers().contains_key("authorization");
         assert!(signed("https://hub.example/verify", true));
         assert!(!signed("https://hub.example/verify", false));
         assert!(!signed("https://hub.example.evil/verify", true));

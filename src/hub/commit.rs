@@ -11,10 +11,19 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A small file, within the commit.
-    Write { path: String, content: Bytes },
+    Write {
+        path: String,
+        content: Bytes,
+    },
     /// A file that lies in the large file storage already.
-    Point { path: String, sha256: String, size: u64 },
-    Delete { path: String },
+    Point {
+        path: String,
+        sha256: String,
+        size: u64,
+    },
+    Delete {
+        path: String,
+    },
 }
 
 pub struct Commit<'a> {

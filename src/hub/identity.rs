@@ -52,7 +52,10 @@ impl Identity {
         if repo.owner != self.name && !self.orgs.iter().any(|org| org.name == repo.owner && org.role.as_deref() != Some("read")) {
             let writable = self.orgs.iter().filter(|org| org.role.as_deref() != Some("read")).map(|org| org.name.as_str());
             let places = std::iter::once(self.name.as_str()).chain(writable).collect::<Vec<_>>().join(", ");
-            return Err(Error::refused(format!("This token belongs to {}, who cannot publish under {:?}; choose one of {places}.", self.name, repo.owner)));
+            return Err(Error::refused(format!(
+                "This token belongs to {}, who cannot publish under {:?}; choose one of {places}.",
+                self.name, repo.owner
+            )));
         }
         Ok(repo)
     }

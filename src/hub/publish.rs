@@ -54,7 +54,12 @@ pub enum Stage {
 }
 
 /// `package` is made once the account is known, because the card names the repository.
-pub async fn publish(hub: &Hub, order: &Order, package: impl FnOnce(&RepoId) -> Result<Package>, tell: &(dyn Fn(Stage) + Sync)) -> Result<Published> {
+pub async fn publish(
+    hub: &Hub,
+    order: &Order,
+    package: impl FnOnce(&RepoId) -> Result<Package>,
+    tell: &(dyn Fn(Stage) + Sync),
+) -> Result<Published> {
     tell(Stage::Checking);
     let account = hub.whoami().await?;
     let repo = account.repository(&order.destination)?;
@@ -103,7 +108,8 @@ async fn open(hub: &Hub, repo: &RepoId, account: &Identity, order: &Order) -> Re
         return Ok((info, false));
     }
     let created = hub.create(repo, &account.name, order.private).await?;
-    let made = hub.info(repo).await.and_then(|info| info.ok_or_else(|| Error::malformed("a repository that is not there once it was made")));
+    let made =
+        hub.info(repo).await.and_then(|info| info.ok_or_else(|| Error::malformed("a repository that is not there once it was made")));
     match made {
         Ok(info) => Ok((info, created)),
         Err(error) if created => Err(undone(error, hub.delete(repo, &account.name).await, hub, repo)),
@@ -131,8 +137,10 @@ impl Publication<'_> {
     /// The commit that holds the package, and whether it was there already.
     async fn write(&self, before: &Info, created: bool) -> Result<(String, bool)> {
         let tree = self.hub.tree(self.repo, &before.sha).await?;
-        let changed: Vec<&File> = self.package.files.iter().filter(|file| !tree.get(&file.path).is_some_and(|entry| file.is(entry))).collect();
-        let stale: Vec<&Entry> = tree.values().filter(|entry| entry.path.starts_with(PICTURES) && self.package.get(&entry.path).is_none()).collect();
+        let changed: Vec<&File> =
+            self.package.files.iter().filter(|file| !tree.get(&file.path).is_some_and(|entry| file.is(entry))).collect();
+        let stale: Vec<&Entry> =
+            tree.values().filter(|entry| entry.path.starts_with(PICTURES) && self.package.get(&entry.path).is_none()).collect();
         let unchanged = changed.is_empty() && stale.is_empty();
         if !unchanged {
             self.check_place(&tree)?;
@@ -156,7 +164,9 @@ impl Publication<'_> {
             return Err(Error::refused(format!("{repo} holds something that Atelier did not publish; choose another name.")));
         }
         if ours && !self.order.replace {
-            return Err(Error::Taken(format!("{repo} holds an adapter already; agree to replace it by this version, or choose another name.")));
+            return Err(Error::Taken(format!(
+                "{repo} holds an adapter already; agree to replace it by this version, or choose another name."
+            )));
         }
         Ok(())
     }
@@ -175,7 +185,12 @@ impl Publication<'_> {
     }
 
     /// The changes that lead back to how these paths are now.
-    async fn restoration<'p>(&self, revision: &str, tree: &BTreeMap<String, Entry>, paths: impl Iterator<Item = &'p str>) -> Result<Vec<Change>> {
+    async fn restoration<'p>(
+        &self,
+        revision: &str,
+        tree: &BTreeMap<String, Entry>,
+        paths: impl Iterator<Item = &'p str>,
+    ) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
         for path in paths {
             let path = path.to_owned();

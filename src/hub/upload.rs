@@ -72,7 +72,10 @@ impl Hub {
         let request = self.request(Method::POST, &format!("/api/models/{repo}/preupload/{MAIN}")).json(&json!({"files": described}));
         let answer: Preupload = self.send(&what, request).await?.json(&what)?;
         if let Some(file) = answer.files.iter().find(|file| file.ignored) {
-            return Err(Error::refused(format!("{repo} has a .gitignore that leaves out {}; remove that line there, or choose another name.", file.path)));
+            return Err(Error::refused(format!(
+                "{repo} has a .gitignore that leaves out {}; remove that line there, or choose another name.",
+                file.path
+            )));
         }
         Ok(answer.files.into_iter().filter(|file| file.mode == "lfs").map(|file| file.path).collect())
     }

@@ -36,7 +36,12 @@ const RECIPE: [(&str, &str); 18] = [
 impl Facts {
     pub fn of(description: &Value) -> Self {
         let recipe = RECIPE.iter().filter_map(|(key, term)| Some(((*term).to_owned(), words(description["recipe"].get(*key)?)?)));
-        let metrics = [("steps", "Optimiser steps"), ("final_loss", "Loss, mean of the last tenth"), ("mean_loss", "Loss, mean of all steps"), ("trainable_parameters", "Parameters")];
+        let metrics = [
+            ("steps", "Optimiser steps"),
+            ("final_loss", "Loss, mean of the last tenth"),
+            ("mean_loss", "Loss, mean of all steps"),
+            ("trainable_parameters", "Parameters"),
+        ];
         let metrics = metrics.iter().filter_map(|(key, term)| Some(((*term).to_owned(), words(description.get(*key)?)?)));
         let pictures = description["dataset"]["pictures"].as_array().map(Vec::len);
         let name = description["dataset_name"].as_str().unwrap_or("pictures");

@@ -84,10 +84,13 @@ impl Read<'_> {
 
     fn check_base(&self, findings: &mut Findings) {
         match self.keys.get("base_model") {
-            None => findings.advise("The base model is not on the Hub, so the page will not be linked with it; give OWNER/NAME if it is there."),
+            None => {
+                findings.advise("The base model is not on the Hub, so the page will not be linked with it; give OWNER/NAME if it is there.")
+            }
             Some(_) => match self.text_of("base_model") {
                 Some(id) if id.parse::<RepoId>().is_ok() => {}
-                _ => findings.block("base_model must be the name of a repository, OWNER/NAME; leave it out for a model that is not on the Hub."),
+                _ => findings
+                    .block("base_model must be the name of a repository, OWNER/NAME; leave it out for a model that is not on the Hub."),
             },
         }
     }
@@ -102,8 +105,12 @@ impl Read<'_> {
 
     fn check_trigger(&self, findings: &mut Findings) {
         match self.keys.contains_key("instance_prompt") {
-            false => findings.advise("There is no trigger phrase, so nobody is told how to call the style; give one if the captions had one."),
-            true if self.text_of("instance_prompt").is_none() => findings.block("instance_prompt is empty; give the trigger phrase, or leave it out."),
+            false => {
+                findings.advise("There is no trigger phrase, so nobody is told how to call the style; give one if the captions had one.")
+            }
+            true if self.text_of("instance_prompt").is_none() => {
+                findings.block("instance_prompt is empty; give the trigger phrase, or leave it out.")
+            }
             true => {}
         }
     }

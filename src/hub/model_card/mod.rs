@@ -106,7 +106,12 @@ pub(super) mod tests {
             licence: Licence::of("flux-1-dev-non-commercial-license").unwrap(),
             rights: Some("Drawn by myself.".into()),
             examples: vec![
-                Example { prompt: "a \"cat\": sat\non [a](javascript:alert(1)) <b>chair</b> | x".into(), adapter: Bytes::from_static(b"1"), base: Some(Bytes::from_static(b"2")), note: "seed 7".into() },
+                Example {
+                    prompt: "a \"cat\": sat\non [a](javascript:alert(1)) <b>chair</b> | x".into(),
+                    adapter: Bytes::from_static(b"1"),
+                    base: Some(Bytes::from_static(b"2")),
+                    note: "seed 7".into(),
+                },
                 Example { prompt: "- null".into(), adapter: Bytes::from_static(b"3"), base: None, note: String::new() },
             ],
             facts: Facts::of(&description),
@@ -118,7 +123,10 @@ pub(super) mod tests {
         let card = card();
         let package = card.package(Bytes::from_static(b"weights"), &json!({"name": "Mucha"})).unwrap();
         let paths: Vec<_> = package.files.iter().map(|file| file.path.as_str()).collect();
-        assert_eq!(paths, ["README.md", "adapter.json", "images/01-base.png", "images/01.png", "images/02.png", "pytorch_lora_weights.safetensors"]);
+        assert_eq!(
+            paths,
+            ["README.md", "adapter.json", "images/01-base.png", "images/01.png", "images/02.png", "pytorch_lora_weights.safetensors"]
+        );
         assert_eq!(lint(&card.markdown(), &package), []);
     }
 

@@ -35,10 +35,17 @@ fn comparison(card: &Card) -> String {
     }
     let rows = pairs.iter().map(|(index, example)| {
         let note = if example.note.is_empty() { String::new() } else { format!(" ({})", plain(&example.note)) };
-        format!("| {}{note} | ![Without the adapter]({}) | ![With the adapter]({}) |", plain(&example.prompt), base_picture(*index), picture(*index))
+        format!(
+            "| {}{note} | ![Without the adapter]({}) | ![With the adapter]({}) |",
+            plain(&example.prompt),
+            base_picture(*index),
+            picture(*index)
+        )
     });
     let rows = rows.collect::<Vec<_>>().join("\n");
-    format!("## Without and with it\n\nEach row starts from the same noise.\n\n| prompt | base model | with this adapter |\n| --- | --- | --- |\n{rows}")
+    format!(
+        "## Without and with it\n\nEach row starts from the same noise.\n\n| prompt | base model | with this adapter |\n| --- | --- | --- |\n{rows}"
+    )
 }
 
 fn usage(card: &Card) -> String {

@@ -62,7 +62,10 @@ impl Publishing {
     pub async fn start(&self, owner: &Owner, adapter: &AdapterId, request: PublishRequest, token: Option<String>) -> Result<()> {
         let info = self.store.adapter(owner, adapter).await?;
         if info.training {
-            return Err(Error::refused(format!("{} is still being trained. Publish it when it is done, or stop its training first.", info.name)));
+            return Err(Error::refused(format!(
+                "{} is still being trained. Publish it when it is done, or stop its training first.",
+                info.name
+            )));
         }
         let hub = self.hub(token)?;
         let draft = Draft::read(&self.store, owner, info, Some(request), None).await?;
@@ -93,7 +96,8 @@ impl Publishing {
     fn hub(&self, typed: Option<String>) -> Result<Hub> {
         let typed = typed.filter(|text| !text.trim().is_empty()).map(|text| Token::new(&text)).transpose()?;
         let token = typed.or_else(|| self.settings.token.clone());
-        let ask = || Error::refused(format!("A token with write access is needed; make one at {}/settings/tokens.", self.settings.endpoint));
+        let ask =
+            || Error::refused(format!("A token with write access is needed; make one at {}/settings/tokens.", self.settings.endpoint));
         Ok(Hub::new(&self.settings.endpoint, token.ok_or_else(ask)?)?)
     }
 

@@ -20,7 +20,8 @@ enum Source {
 pub async fn choices(store: &Store, owner: &Owner, adapter: &AdapterInfo) -> Result<Vec<Choice>> {
     const COMPARISONS: usize = 200;
     let comparisons = store.comparisons(owner, COMPARISONS).await?;
-    let mut choices: Vec<Choice> = comparisons.iter().filter(|comparison| comparison.request.adapter == adapter.id).flat_map(pairs).collect();
+    let mut choices: Vec<Choice> =
+        comparisons.iter().filter(|comparison| comparison.request.adapter == adapter.id).flat_map(pairs).collect();
     if let Some(run) = &adapter.run {
         choices.extend(samples(run, store.samples(run).await?));
     }
@@ -29,7 +30,8 @@ pub async fn choices(store: &Store, owner: &Owner, adapter: &AdapterInfo) -> Res
 
 /// Every seed's pictures beside the base's.
 fn pairs(comparison: &Comparison) -> Vec<Choice> {
-    let base = |seed: u64| comparison.cells.iter().find(|cell| cell.seed == seed && cell.scale == 0.0).and_then(|cell| cell.picture.clone());
+    let base =
+        |seed: u64| comparison.cells.iter().find(|cell| cell.seed == seed && cell.scale == 0.0).and_then(|cell| cell.picture.clone());
     let drawn = comparison.cells.iter().filter(|cell| cell.scale != 0.0);
     drawn
         .filter_map(|cell| {

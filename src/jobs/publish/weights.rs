@@ -19,7 +19,8 @@ pub async fn for_diffusers(name: String, bytes: Vec<u8>) -> Result<Bytes> {
 fn is_diffusers(bytes: &[u8]) -> Result<bool> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| Error::Refused(format!("The adapter's file cannot be read: {error}.")))?;
     let ours = |key: &&str| {
-        (key.starts_with("transformer.") || key.starts_with("text_encoder.")) && (key.ends_with(".lora_A.weight") || key.ends_with(".lora_B.weight"))
+        (key.starts_with("transformer.") || key.starts_with("text_encoder."))
+            && (key.ends_with(".lora_A.weight") || key.ends_with(".lora_B.weight"))
     };
     let names = file.names();
     Ok(!names.is_empty() && names.iter().all(|name| ours(name)))

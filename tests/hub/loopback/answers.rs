@@ -40,7 +40,8 @@ impl Shared {
 
 impl State {
     pub fn visible(&self, id: &str, headers: &HeaderMap) -> Answer<&Repo> {
-        let owned = token(headers).and_then(|token| self.accounts.get(token)).is_some_and(|account| id.starts_with(&format!("{}/", account.name)));
+        let owned =
+            token(headers).and_then(|token| self.accounts.get(token)).is_some_and(|account| id.starts_with(&format!("{}/", account.name)));
         match self.repos.get(id) {
             Some(repo) if !repo.private || owned => Ok(repo),
             _ => refuse(StatusCode::NOT_FOUND, "RepoNotFound", "Repository not found"),

@@ -43,7 +43,9 @@ pub async fn commit(State(shared): State<Shared>, Path((owner, name, _)): At, he
             }
             Some("lfsFile") => {
                 let content = state.objects.get(value["oid"].as_str().unwrap_or_default()).cloned();
-                let Some(content) = content else { return refuse(StatusCode::BAD_REQUEST, "", format!("LFS pointer pointed to a file that does not exist: {path}")) };
+                let Some(content) = content else {
+                    return refuse(StatusCode::BAD_REQUEST, "", format!("LFS pointer pointed to a file that does not exist: {path}"));
+                };
                 files.insert(path, Blob { content, large: true });
             }
             Some("deletedFile") => drop(files.remove(&path)),
@@ -58,7 +60,12 @@ pub async fn commit(State(shared): State<Shared>, Path((owner, name, _)): At, he
 }
 
 /// Pages of five, so that every client has to turn them.
-pub async fn tree(State(shared): State<Shared>, Path((owner, name, revision)): At, Query(query): Query<HashMap<String, String>>, headers: HeaderMap) -> Answer {
+pub async fn tree(
+    State(shared): State<Shared>,
+    Path((owner, name, revision)): At,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Answer {
     const PAGE: usize = 5;
     let state = shared.lock();
     let commit = at(&state, &format!("{owner}/{name}"), &revision, &headers)?;
@@ -66,13 +73,19 @@ pub async fn tree(State(shared): State<Shared>, Path((owner, name, revision)): A
     let entries: Vec<Value> = commit.files.iter().skip(from).take(PAGE).map(|(path, blob)| entry(path, blob)).collect();
     let mut response = Json(entries).into_response();
     if from + PAGE < commit.files.len() {
-        let next = format!("<{}/api/models/{owner}/{name}/tree/{revision}?recursive=true&cursor={}>; rel=\"next\"", shared.endpoint, from + PAGE);
+        let next =
+            format!("<{}/api/models/{owner}/{name}/tree/{revision}?recursive=true&cursor={}>; rel=\"next\"", shared.endpoint, from + PAGE);
         response.headers_mut().insert(header::LINK, HeaderValue::try_from(next).expect("an address"));
     }
     Ok(response)
 }
 
-pub async fn paths_info(State(shared): State<Shared>, Path((owner, name, revision)): At, headers: HeaderMap, Json(body): Json<Value>) -> Answer {
+pub async fn paths_info(
+    State(shared): State<Shared>,
+    Path((owner, name, revision)): At,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Answer {
     let state = shared.lock();
     let commit = at(&state, &format!("{owner}/{name}"), &revision, &headers)?;
     let wanted: Vec<&str> = body["paths"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -97,7 +110,11 @@ fn at<'a>(state: &'a Kept, id: &str, revision: &str, headers: &HeaderMap) -> Ans
 }
 
 /// Small files come from here, large ones from the storage.
-pub async fn resolve(State(shared): State<Shared>, Path((owner, name, revision, path)): Path<(String, String, String, String)>, headers: HeaderMap) -> Answer {
+pub async fn resolve(
+    State(shared): State<Shared>,
+    Path((owner, name, revision, path)): Path<(String, String, String, String)>,
+    headers: HeaderMap,
+) -> Answer {
     let state = shared.lock();
     let commit = at(&state, &format!("{owner}/{name}"), &revision, &headers)?;
     let Some(blob) = commit.files.get(&path) else { return refuse(StatusCode::NOT_FOUND, "EntryNotFound", "Entry not found") };
@@ -110,7 +127,11 @@ pub async fn resolve(State(shared): State<Shared>, Path((owner, name, revision, 
     };
     let name = |name: &'static str| header::HeaderName::from_static(name);
     let etag = if blob.large { &file.sha256 } else { &file.git_oid };
-    let values = [(name("x-repo-commit"), commit.oid.clone()), (name("x-linked-size"), blob.content.len().to_string()), (header::ETAG, format!("\"{etag}\""))];
+    let values = [
+        (name("x-repo-commit"), commit.oid.clone()),
+        (name("x-linked-size"), blob.content.len().to_string()),
+        (header::ETAG, format!("\"{etag}\"")),
+    ];
     for (name, value) in values {
         response.headers_mut().insert(name, HeaderValue::try_from(value).expect("plain text"));
     }
@@ -121,5 +142,6 @@ pub async fn resolve(State(shared): State<Shared>, Path((owner, name, revision, 
 }
 
 pub fn bytes(content: Bytes) -> Response {
-    ([(header::CONTENT_LENGTH, content.len().to_string()), (header::CONTENT_TYPE, "application/octet-stream".into())], Body::from(content)).into_response()
+    ([(header::CONTENT_LENGTH, content.len().to_string()), (header::CONTENT_TYPE, "application/octet-stream".into())], Body::from(content))
+        .into_response()
 }

@@ -16,7 +16,12 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 /// As the Hub's `.gitattributes` has it: by name.
-pub async fn preupload(State(shared): State<Shared>, Path((owner, name, _)): Path<(String, String, String)>, headers: HeaderMap, Json(body): Json<Value>) -> Answer {
+pub async fn preupload(
+    State(shared): State<Shared>,
+    Path((owner, name, _)): Path<(String, String, String)>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Answer {
     let (token, account) = shared.account(&headers)?;
     shared.lock().writable(&format!("{owner}/{name}"), &token, &account)?;
     let mode = |file: &Value| {

@@ -46,7 +46,11 @@ pub async fn create(State(shared): State<Shared>, headers: HeaderMap, Json(body)
     }
     state.commits += 1;
     let attributes = Blob { content: Bytes::from_static(b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"), large: false };
-    let first = Commit { oid: format!("{:040x}", state.commits), summary: "initial commit".into(), files: [(".gitattributes".into(), attributes)].into() };
+    let first = Commit {
+        oid: format!("{:040x}", state.commits),
+        summary: "initial commit".into(),
+        files: [(".gitattributes".into(), attributes)].into(),
+    };
     let private = body["private"].as_bool().unwrap_or(body["visibility"] == "private");
     state.repos.insert(id.clone(), Repo { private, made_by: token, commits: vec![first] });
     Ok(Json(json!({"url": format!("{}/{id}", shared.endpoint), "id": id, "name": id})).into_response())
@@ -61,7 +65,12 @@ pub async fn delete(State(shared): State<Shared>, headers: HeaderMap, Json(body)
     Ok(Json(json!({})).into_response())
 }
 
-pub async fn settings(State(shared): State<Shared>, Path((owner, name)): Path<(String, String)>, headers: HeaderMap, Json(body): Json<Value>) -> Answer {
+pub async fn settings(
+    State(shared): State<Shared>,
+    Path((owner, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Answer {
     let (token, account) = shared.account(&headers)?;
     let mut state = shared.lock();
     let repo = state.writable(&format!("{owner}/{name}"), &token, &account)?;
@@ -84,7 +93,8 @@ fn describe(shared: &Shared, id: &str, headers: &HeaderMap) -> Answer {
     let siblings: Vec<Value> = newest.files.keys().map(|path| json!({"rfilename": path})).collect();
     let author = id.split('/').next();
     Ok(Json(json!({"id": id, "modelId": id, "_id": "1", "author": author, "sha": newest.oid, "private": repo.private, "gated": false,
-        "disabled": false, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings})).into_response())
+        "disabled": false, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings}))
+    .into_response())
 }
 
 pub async fn validate_yaml() -> Response {
