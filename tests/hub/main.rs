@@ -2,7 +2,13 @@
 
 mod faults;
 mod loopback;
+mod program;
 mod publishing;
+mod python;
+#[path = "../server/studio.rs"]
+#[expect(dead_code, reason = "the server's own tests use the rest")]
+mod studio;
+mod web;
 
 use atelier::hub::{Hub, Order, Package, Published, RepoId, Result, Stage, Token, package::File, publish};
 use loopback::Loopback;

@@ -4,6 +4,7 @@ use super::{
     loopback::{Fault, Loopback, READER, WRITER},
     python,
 };
+use atelier::engine::{Device, Size, latents::PackedLatents};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -54,7 +55,10 @@ async fn a_training_is_published_updated_and_taken_off() {
     assert!(!said(&outcome).contains(WRITER), "the token is in the log of everything");
     let files = hub.files("ada/impressionist").unwrap();
     let paths: Vec<_> = files.keys().map(String::as_str).collect();
-    assert_eq!(paths, [".gitattributes", "README.md", "adapter.json", "images/01-base.png", "images/01.png", "pytorch_lora_weights.safetensors"]);
+    assert_eq!(
+        paths,
+        [".gitattributes", "README.md", "adapter.json", "images/01-base.png", "images/01.png", "pytorch_lora_weights.safetensors"]
+    );
 
     fs::write(folder.path().join("samples/step-000200-00.png"), fs::read("public/icons/touch.png").unwrap()).unwrap();
     let second: Value = serde_json::from_slice(&atelier(&hub.endpoint, Some(WRITER), &publish).stdout).unwrap();
@@ -74,11 +78,17 @@ async fn a_card_can_be_looked_at_without_a_token_or_a_hub() {
     let folder = tempfile::tempdir().unwrap();
     training(folder.path());
     let out = folder.path().join("card");
-    let outcome =
-        atelier("http://127.0.0.1:9", None, &["--adapter", folder.path().to_str().unwrap(), "--repo", "mucha", "--card-only", out.to_str().unwrap()]);
+    let outcome = atelier(
+        "http://127.0.0.1:9",
+        None,
+        &["--adapter", folder.path().to_str().unwrap(), "--repo", "mucha", "--card-only", out.to_str().unwrap()],
+    );
     assert!(outcome.status.success(), "{}", said(&outcome));
     let card = fs::read_to_string(out.join("README.md")).unwrap();
-    assert!(card.starts_with("---\nlicense: apache-2.0\n") && card.contains("## Trigger words") && card.contains("images/01-base.png"), "{card}");
+    assert!(
+        card.starts_with("---\nlicense: apache-2.0\n") && card.contains("## Trigger words") && card.contains("images/01-base.png"),
+        "{card}"
+    );
     assert!(out.join("images/01.png").is_file() && out.join("pytorch_lora_weights.safetensors").is_file());
 }
 
@@ -121,7 +131,11 @@ async fn the_python_client_reads_what_was_published() {
     let hub = Loopback::start().await;
     let folder = tempfile::tempdir().unwrap();
     training(folder.path());
-    let outcome = atelier(&hub.endpoint, Some(WRITER), &["--adapter", folder.path().to_str().unwrap(), "--repo", "ada/impressionist", "--private", "--yes"]);
+    let outcome = atelier(
+        &hub.endpoint,
+        Some(WRITER),
+        &["--adapter", folder.path().to_str().unwrap(), "--repo", "ada/impressionist", "--private", "--yes"],
+    );
     assert!(outcome.status.success(), "{}", said(&outcome));
     python.run("read_published.py", &hub.endpoint, WRITER, &["ada/impressionist", folder.path().to_str().unwrap()]);
 }
@@ -148,7 +162,24 @@ async fn diffusers_paints_the_same_picture() {
     let hub = Loopback::start().await;
     let folder = tempfile::tempdir().unwrap();
     training(folder.path());
-    let outcome = atelier(&hub.endpoint, Some(WRITER), &["--adapter", folder.path().to_str().unwrap(), "--repo", "ada/impressionist", "--yes"]);
+    let outcome =
+        atelier(&hub.endpoint, Some(WRITER), &["--adapter", folder.path().to_str().unwrap(), "--repo", "ada/impressionist", "--yes"]);
     assert!(outcome.status.success(), "{}", said(&outcome));
-    python.run("paint.py", &hub.endpoint, WRITER, &["ada/impressionist", env!("CARGO_BIN_EXE_atelier"), folder.path().to_str().unwrap()]);
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let noise = PackedLatents::noise(7, 1, Size::new(256, 256).unwrap(), &Device::Cpu).unwrap();
+    safetensors::serialize_to_file([("noise", &noise.0)], None, Path::new(&at("noise.safetensors"))).unwrap();
+    for (name, adapter) in [("base.png", None), ("adapted.png", Some(folder.path()))] {
+        let mut paint = Command::new(env!("CARGO_BIN_EXE_atelier"));
+        paint.args(["generate", "--prompt", PROMPT, "--seed", "7", "--steps", "8", "--out", &at(name)]);
+        paint.args(adapter.iter().flat_map(|adapter| [Path::new("--adapter"), adapter]));
+        assert!(paint.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
+    }
+    python.run(
+        "paint.py",
+        &hub.endpoint,
+        WRITER,
+        &["ada/impressionist", &at("noise.safetensors"), &at("base.png"), &at("adapted.png"), PROMPT],
+    );
 }
+
+const PROMPT: &str = "a lake with mountains at sunset, impressionist painting";

@@ -73,7 +73,9 @@ async fn an_adapter_goes_to_the_hub_and_comes_off_it() {
     assert!(!proposed.has_token && proposed.request.rights.is_empty());
     assert_eq!((proposed.choices.len(), proposed.request.pictures.len()), (1, 1), "the sample of the last checkpoint");
     let html = page(&studio, &address).await;
-    for words in ["Say whose the training pictures are", "type=\"password\"", "Trigger words", "Front matter", "pytorch_lora_weights.safetensors"] {
+    for words in
+        ["Say whose the training pictures are", "type=\"password\"", "Trigger words", "Front matter", "pytorch_lora_weights.safetensors"]
+    {
         assert!(html.contains(words), "{words}");
     }
     assert!(hub.state().heard.is_empty(), "a look at the page asks nothing of the Hub");
@@ -95,7 +97,13 @@ async fn an_adapter_goes_to_the_hub_and_comes_off_it() {
     assert_eq!(files["pytorch_lora_weights.safetensors"], weights);
     assert_eq!(files["images/01.png"], studio.get(&proposed.choices[0].url).await.ok().body);
     let readme = String::from_utf8(files["README.md"].to_vec()).unwrap();
-    for words in ["load_lora_weights(\"ada/mucha\"", "instance_prompt: \"art nouveau panel\"", "license: apache-2.0", "Drawn for the tests", "| Rank | 2 |"] {
+    for words in [
+        "load_lora_weights(\"ada/mucha\"",
+        "instance_prompt: \"art nouveau panel\"",
+        "license: apache-2.0",
+        "Drawn for the tests",
+        "| Rank | 2 |",
+    ] {
         assert!(readme.contains(words), "{words}: {readme}");
     }
     let html = page(&studio, &landed).await;
@@ -142,7 +150,10 @@ async fn refusals_are_sentences_and_the_form_keeps_what_was_typed() {
     }
     assert!(hub.state().heard.is_empty(), "nothing was asked of the Hub");
     studio.call("start_publishing", &typed.replace(&adapter.id.0, "nobody")).await.refused(404, "no adapter");
-    studio.call("unpublish_adapter", &format!("adapter={}&repo=ada/thesis&token={WRITER}", adapter.id)).await.refused(422, "not published there");
+    studio
+        .call("unpublish_adapter", &format!("adapter={}&repo=ada/thesis&token={WRITER}", adapter.id))
+        .await
+        .refused(422, "not published there");
 
     // What the Hub says no to, the page says in words.
     let stranger = "hf_nobodyKnowsThisOne00000000000000";
