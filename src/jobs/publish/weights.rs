@@ -32,14 +32,17 @@ mod tests {
     use candle_core::Tensor;
 
     #[tokio::test]
-    async fn a_kohya_file_becomes_one_of_diffusers_and_one_of_diffusers_stays() {
-        let tensor = |rows: usize, columns: usize| Tensor::ones((rows, columns), candle_core::DType::F32, &Device::Cpu).unwrap();
-        let pairs = [("lora_down.weight", tensor(2, 8)), ("lora_up.weight", tensor(8, 2))];
-        let named = pairs.map(|(end, tensor)| (format!("lora_unet_double_blocks_0_img_attn_proj.{end}"), tensor));
-        let kohya = safetensors::serialize(named.iter().map(|(name, tensor)| (name, tensor)), None).unwrap();
-        let converted = for_diffusers("x".into(), kohya).await.unwrap();
-        let names: Vec<String> = SafeTensors::deserialize(&converted).unwrap().names().into_iter().map(str::to_owned).collect();
-        assert!(names.iter().any(|name| name == "transformer.transformer_blocks.0.attn.to_out.0.lora_A.weight"), "{names:?}");
+    async fn an_alpha_is_baked_in_and_a_file_of_diffusers_stays() {
+        let tensor = |shape: &[usize]| Tensor::ones(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let module = "transformer.transformer_blocks.0.attn.to_q";
+        let tensors = [("lora_A.weight", tensor(&[2, 8])), ("lora_B.weight", tensor(&[8, 2])), ("alpha", tensor(&[]))];
+        let named = tensors.map(|(end, tensor)| (format!("{module}.{end}"), tensor));
+        let with_alpha = safetensors::serialize(named.iter().map(|(name, tensor)| (name, tensor)), None).unwrap();
+        let converted = for_diffusers("x".into(), with_alpha).await.unwrap();
+        let file = SafeTensors::deserialize(&converted).unwrap();
+        assert_eq!(file.names().len(), 2, "{:?}", file.names());
+        // Alpha 1 over rank 2.
+        assert_eq!(file.tensor(&format!("{module}.lora_B.weight")).unwrap().data()[..4], 0.5_f32.to_le_bytes());
         assert_eq!(for_diffusers("x".into(), converted.to_vec()).await.unwrap(), converted);
         assert!(for_diffusers("x".into(), b"nonsense".to_vec()).await.is_err());
     }
