@@ -36,7 +36,7 @@ pub enum Error {
     #[error("The Hub at {endpoint} could not be reached to {what}: {why}. Check the connection and try again.")]
     Offline { endpoint: String, what: String, why: String },
     /// What came back is not what was sent.
-    #[error("{0} came back from the Hub with other bytes than were sent, so the publication was withdrawn. Try again.")]
+    #[error("The file {0} came back from the Hub with other bytes than were sent, so the publication was withdrawn. Try again.")]
     Mismatch(String),
     #[error("The Hub answered in a way that Atelier does not understand ({0}). Is HF_ENDPOINT the address of a Hub?")]
     Malformed(String),

@@ -83,7 +83,9 @@ pub async fn unpublish(hub: &Hub, destination: &Destination) -> Result<RepoId> {
     let repo = account.repository(destination)?;
     let Some(info) = hub.info(&repo).await? else { return Ok(repo) };
     if !hub.tree(&repo, &info.sha).await?.contains_key(DESCRIPTION) {
-        return Err(Error::refused(format!("{repo} was not published by Atelier (it has no {DESCRIPTION}), so it is left alone.")));
+        return Err(Error::refused(format!(
+            "The repository {repo} was not published by Atelier (it has no {DESCRIPTION}), so it is left alone."
+        )));
     }
     hub.delete(&repo, &account.name).await?;
     Ok(repo)
@@ -161,11 +163,13 @@ impl Publication<'_> {
         let (repo, ours) = (self.repo, tree.contains_key(DESCRIPTION) && tree.contains_key(WEIGHTS));
         let empty = tree.keys().all(|path| path == ".gitattributes");
         if !empty && !ours {
-            return Err(Error::refused(format!("{repo} holds something that Atelier did not publish; choose another name.")));
+            return Err(Error::refused(format!(
+                "The repository {repo} holds something that Atelier did not publish; choose another name."
+            )));
         }
         if ours && !self.order.replace {
             return Err(Error::Taken(format!(
-                "{repo} holds an adapter already; agree to replace it by this version, or choose another name."
+                "The repository {repo} holds an adapter already; agree to replace it by this version, or choose another name."
             )));
         }
         Ok(())

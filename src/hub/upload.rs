@@ -73,7 +73,7 @@ impl Hub {
         let answer: Preupload = self.send(&what, request).await?.json(&what)?;
         if let Some(file) = answer.files.iter().find(|file| file.ignored) {
             return Err(Error::refused(format!(
-                "{repo} has a .gitignore that leaves out {}; remove that line there, or choose another name.",
+                "The repository {repo} has a .gitignore that leaves out {}; remove that line there, or choose another name.",
                 file.path
             )));
         }

@@ -159,7 +159,6 @@ fn router(shared: Shared) -> Router {
         .route("/api/whoami-v2", get(repositories::whoami))
         .route("/api/repos/create", post(repositories::create))
         .route("/api/repos/delete", delete(repositories::delete))
-        .route("/api/validate-yaml", post(repositories::validate_yaml))
         .nest("/api/models/{owner}/{name}", model)
         .route("/{owner}/{name}/info/lfs/objects/batch", post(large_files::batch))
         .route("/{owner}/{name}/resolve/{revision}/{*path}", get(content::resolve))

@@ -8,7 +8,7 @@ use axum::{
     Json,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
-    response::{IntoResponse, Response},
+    response::IntoResponse,
 };
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -42,7 +42,8 @@ pub async fn create(State(shared): State<Shared>, headers: HeaderMap, Json(body)
     }
     let mut state = shared.lock();
     if state.repos.contains_key(&id) {
-        return refuse(StatusCode::CONFLICT, "", "You already created this model repo");
+        let told = json!({"error": "You already created this model repo", "url": format!("{}/{id}", shared.endpoint)});
+        return Ok((StatusCode::CONFLICT, Json(told)).into_response());
     }
     state.commits += 1;
     let attributes = Blob { content: Bytes::from_static(b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"), large: false };
@@ -95,8 +96,4 @@ fn describe(shared: &Shared, id: &str, headers: &HeaderMap) -> Answer {
     Ok(Json(json!({"id": id, "modelId": id, "_id": "1", "author": author, "sha": newest.oid, "private": repo.private, "gated": false,
         "disabled": false, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings}))
     .into_response())
-}
-
-pub async fn validate_yaml() -> Response {
-    Json(json!({"errors": [], "warnings": []})).into_response()
 }
