@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Parts that are modules of the root crate, seen as `crate::store`.
-const MODULES: [&str; 5] = ["store", "jobs", "server", "cli", "config"];
+const MODULES: [&str; 6] = ["hub", "store", "jobs", "server", "cli", "config"];
 /// Parts that are crates, seen as `engine::Pipeline`.
 const CRATES: [&str; 3] = ["engine", "train", "app"];
 /// What would bring async, a database, HTTP or pages into the crates that compute.

@@ -35,8 +35,13 @@ pub struct Answer {
 
 impl Studio {
     pub async fn open() -> Self {
+        Self::open_with(Config::default()).await
+    }
+
+    /// With a data folder of its own, whatever the configuration says.
+    pub async fn open_with(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config { data_dir: folder.path().join("data"), ..Config::default() };
+        let config = Config { data_dir: folder.path().join("data"), ..config };
         let store = Store::open(&config.data_dir).await.unwrap();
         let jobs = Jobs::start(store, &config).await.unwrap();
         let state = AppState::new(jobs, &config, config.address());
