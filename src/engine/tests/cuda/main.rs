@@ -1,4 +1,5 @@
-//! Every native CUDA function against its plain twin on the CPU, then against the time that its bytes or its arithmetic need.
+//! Every native CUDA function against its plain twin on the CPU, then against the time that its bytes or its arithmetic need; at last the
+//! transformer that is made of them. To be run from the project's folder.
 //!
 //!     cuda                 all groups, each in a process of its own: a fault of the GPU ends one group only
 //!     cuda check [GROUP]   the comparisons of all groups, or of one, in this process
@@ -16,7 +17,9 @@ mod norm;
 mod optimizer;
 mod qk_norm_rope;
 mod quantise;
+mod transformer;
 mod vae;
+mod weights;
 
 use gpu::Gpu;
 use report::Report;
@@ -25,7 +28,7 @@ use std::process::{Command, ExitCode};
 type Run = fn(&Gpu, &mut Report);
 
 /// (name, comparisons, times)
-const GROUPS: [(&str, Run, Run); 8] = [
+const GROUPS: [(&str, Run, Run); 10] = [
     ("norm", norm::check, norm::time),
     ("qk_norm_rope", qk_norm_rope::check, qk_norm_rope::time),
     ("gemm", gemm::check, gemm::time),
@@ -34,6 +37,8 @@ const GROUPS: [(&str, Run, Run); 8] = [
     ("optimizer", optimizer::check, optimizer::time),
     ("vae", vae::check, vae::time),
     ("conv", conv::check, conv::time),
+    ("weights", weights::check, weights::time),
+    ("transformer", transformer::check, transformer::time),
 ];
 
 fn main() -> ExitCode {
