@@ -74,9 +74,10 @@ mod tests {
     #[test]
     fn a_gpu_is_told_with_what_fits_it() {
         let told = |gpu| findings(&[gpu], &Model::Synthetic(Synthetic::FluxDev)).remove(0);
+        // 22.6 GiB were measured for a step in bf16, 14.5 in fp8.
         let fits = told(gpu(22, (8, 9)));
         assert!(
-            fits.verdict == Verdict::Good && fits.sentence.contains("NVIDIA L4") && fits.sentence.contains("in bf16 with T5 in"),
+            fits.verdict == Verdict::Good && fits.sentence.contains("NVIDIA L4") && fits.sentence.contains("in fp8 with T5 in"),
             "{}",
             fits.sentence
         );
