@@ -9,7 +9,8 @@
 //! - [`adamw8bit`], [`reduce`]: a training step over one flat buffer.
 //! - [`group_norm`], [`upsample`]: the VAE's.
 //!
-//! Every function only queues work on the device's stream; none waits. Arguments live on one device, and their last dimension is
+//! Every function only queues work on the device's stream; none waits, but for the first product of a shape, which times its candidates,
+//! and for reading AdamW's moments back. Arguments live on one device, and their last dimension is
 //! contiguous; where a function says "rows", the dimensions before it may be strided (a `narrow` of a larger tensor).
 
 pub mod adamw8bit;
