@@ -137,8 +137,8 @@ impl Linear {
 
     fn add_paths(&self, y: &Tensor, parts: &[&Activation], paths: &SidePaths) -> Result<()> {
         for (slot, path) in self.paths(paths) {
-            let [a, b] = path.pair(y.dtype());
-            ops::add_lora_up(&slot.of(y)?, &self.hidden(parts, a)?, b, path.scale)?;
+            let [a, b] = path.pair(y.dtype())?;
+            ops::add_lora_up(&slot.of(y)?, &self.hidden(parts, &a)?, &b, path.scale)?;
         }
         Ok(())
     }
@@ -156,9 +156,9 @@ impl Linear {
     /// dh = scale·g·B goes on to A and, where `dx` says so, to x: dA = dhᵀ·x, dB = scale·gᵀ·h, dX += dh·A.
     fn backward_paths(&self, parts: &[&Activation], g: &Tensor, dx: &[&Tensor], paths: &SidePaths, gradients: &Gradients) -> Result<()> {
         for (slot, path) in self.paths(paths) {
-            let (g, [a, b], [da, db]) = (slot.of(g)?, path.pair(g.dtype()), path.ids.map(|id| gradients.of(id)));
-            let dh = ops::lora_up_gradient(&g, b, path.scale)?;
-            for (dx, a) in dx.iter().zip(self.columns(a)) {
+            let (g, [a, b], [da, db]) = (slot.of(g)?, path.pair(g.dtype())?, path.ids.map(|id| gradients.of(id)));
+            let dh = ops::lora_up_gradient(&g, &b, path.scale)?;
+            for (dx, a) in dx.iter().zip(self.columns(&a)) {
                 ops::add_lora_down_gradient(dx, &dh, &a?)?;
             }
             if let Some(da) = da {
@@ -167,7 +167,7 @@ impl Linear {
                 }
             }
             if let Some(db) = db {
-                ops::add_matrix_gradient(db, &g, &self.hidden(parts, a)?, path.scale)?;
+                ops::add_matrix_gradient(db, &g, &self.hidden(parts, &a)?, path.scale)?;
             }
         }
         Ok(())

@@ -21,9 +21,9 @@ use std::{
 /// ΔW = scale · B·A for one linear layer.
 #[derive(Clone, Debug)]
 pub struct LoraPair {
-    /// [r, in], f32
+    /// [r, in], f32 or the type of activations
     pub a: Tensor,
-    /// [out, r], f32
+    /// [out, r], of the same type
     pub b: Tensor,
     /// alpha / r (alpha / √r for rsLoRA), times the strength that the request gives.
     pub scale: f64,
@@ -68,7 +68,8 @@ impl AdapterSet {
     pub fn mount(transformer: &Transformer, adapters: &[(Arc<Adapter>, f64)]) -> Result<(Self, Vec<Coverage>)> {
         let layers: HashMap<&str, &LinearInfo> = transformer.linears().iter().map(|info| (info.path.as_str(), info)).collect();
         let mut set = Self::base();
-        let coverages = adapters.iter().map(|(adapter, strength)| set.add(&layers, adapter, *strength)).collect::<Result<_>>()?;
+        let coverages =
+            adapters.iter().map(|(adapter, strength)| set.add(transformer, &layers, adapter, *strength)).collect::<Result<_>>()?;
         Ok((set, coverages))
     }
 
@@ -84,7 +85,15 @@ impl AdapterSet {
         self.pairs[id].push(pair);
     }
 
-    fn add(&mut self, layers: &HashMap<&str, &LinearInfo>, adapter: &Adapter, strength: f64) -> Result<Coverage> {
+    fn add(
+        &mut self,
+        transformer: &Transformer,
+        layers: &HashMap<&str, &LinearInfo>,
+        adapter: &Adapter,
+        strength: f64,
+    ) -> Result<Coverage> {
+        // As its products read them, once for all steps.
+        let place = |x: &Tensor| x.to_device(transformer.device())?.to_dtype(transformer.dtype());
         let mut coverage = Coverage::default();
         for (path, pair) in &adapter.modules {
             match fit(path, pair, layers) {
@@ -92,7 +101,7 @@ impl AdapterSet {
                     coverage.matched.push(path.clone());
                     // Strength 0 is the base model to the last bit, at its speed.
                     if strength != 0.0 {
-                        self.push(id, LoraPair { scale: pair.scale * strength, ..pair.clone() });
+                        self.push(id, LoraPair { a: place(&pair.a)?, b: place(&pair.b)?, scale: pair.scale * strength });
                     }
                 }
                 Err(reason) => coverage.unmatched.push((path.clone(), reason)),

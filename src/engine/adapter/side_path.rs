@@ -6,8 +6,8 @@ use candle_core::{DType, Tensor, TensorId};
 
 /// y += scale·(x·Aᵀ)·Bᵀ beside a layer.
 pub struct SidePath {
-    /// A, [r, in], and B, [out, r], in f32.
-    exact: [Tensor; 2],
+    /// A, [r, in], and B, [out, r].
+    given: [Tensor; 2],
     /// The same in the type of activations.
     active: [Tensor; 2],
     pub scale: f64,
@@ -17,14 +17,17 @@ pub struct SidePath {
 
 impl SidePath {
     fn new(pair: &LoraPair, dtype: DType) -> Result<Self> {
-        let exact = [&pair.a, &pair.b].map(Tensor::detach);
-        let active = [exact[0].to_dtype(dtype)?, exact[1].to_dtype(dtype)?];
-        Ok(Self { exact, active, scale: pair.scale, ids: [pair.a.id(), pair.b.id()] })
+        let given = [&pair.a, &pair.b].map(Tensor::detach);
+        let active = [given[0].to_dtype(dtype)?, given[1].to_dtype(dtype)?];
+        Ok(Self { given, active, scale: pair.scale, ids: [pair.a.id(), pair.b.id()] })
     }
 
-    /// A and B in the type of what they meet.
-    pub fn pair(&self, dtype: DType) -> &[Tensor; 2] {
-        if self.active[0].dtype() == dtype { &self.active } else { &self.exact }
+    /// A and B in the type of what they meet: of activations, or f32 where a vector makes modulations.
+    pub fn pair(&self, dtype: DType) -> Result<[Tensor; 2]> {
+        if self.active[0].dtype() == dtype {
+            return Ok(self.active.clone());
+        }
+        Ok([self.given[0].to_dtype(dtype)?, self.given[1].to_dtype(dtype)?])
     }
 }
 

@@ -1,6 +1,9 @@
 //! Attention over all tokens, from packed queries, keys and values (`FluxAttnProcessor`).
 
-use super::{Config, Layers, block::Context};
+use super::{
+    Config, Layers,
+    block::{Context, Keep},
+};
 use crate::{
     Result,
     checkpoint::Keys,
@@ -33,12 +36,12 @@ impl Qkv {
 pub struct Attention<'a> {
     with: QkNormRope<'a>,
     heads: usize,
-    keeps: bool,
+    keep: Keep,
 }
 
 /// From the projection to what attention leaves.
 pub struct Inside {
-    /// Before norm and rotation, if a backward pass will come.
+    /// Before norm and rotation, if everything is kept.
     projected: Option<Tensor>,
     /// [B, S, 3, H, D]
     turned: Tensor,
@@ -49,21 +52,22 @@ impl<'a> Attention<'a> {
     pub fn new(text: &'a Qkv, picture: &'a Qkv, context: &Context<'a>) -> Self {
         let (text_tokens, rope) = (context.positions.text_tokens, &context.positions.rope);
         let with = QkNormRope { text: text.norms.each_ref(), picture: picture.norms.each_ref(), text_tokens, rope };
-        Self { with, heads: picture.heads, keeps: context.keeps }
+        Self { with, heads: picture.heads, keep: context.keep }
     }
 
     /// qkv: [B, text + picture, 3·C], which is nobody else's.
     pub fn forward(&self, qkv: Tensor, known: Option<Attended>) -> Result<Inside> {
         let (b, s, width) = qkv.dims3()?;
         let projected = qkv.reshape((b, s, 3, self.heads, width / 3 / self.heads))?;
-        let turned = if self.keeps {
-            ops::qk_norm_rope(&projected, self.with)?
+        let (projected, turned) = if self.keep == Keep::Everything {
+            let turned = ops::qk_norm_rope(&projected, self.with)?;
+            (Some(projected), turned)
         } else {
             ops::qk_norm_rope_in_place(&projected, self.with)?;
-            projected.clone()
+            (None, projected)
         };
-        let attended = known.map_or_else(|| ops::packed_attention(&turned, self.keeps), Ok)?;
-        Ok(Inside { projected: self.keeps.then_some(projected), turned, attended })
+        let attended = known.map_or_else(|| ops::packed_attention(&turned, self.keep >= Keep::Attention), Ok)?;
+        Ok(Inside { projected, turned, attended })
     }
 
     /// The gradient of the projection, [B, S, 3·C]. g: [B, S, C]

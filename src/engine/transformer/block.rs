@@ -15,8 +15,27 @@ pub struct Context<'a> {
     pub positions: &'a Positions,
     pub modulations: &'a Modulations,
     pub paths: &'a SidePaths,
-    /// Whether a backward pass will come.
-    pub keeps: bool,
+    pub keep: Keep,
+}
+
+/// What of a block's inside is to be there for a backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Keep {
+    Nothing,
+    /// What leaves attention, with its log-sum-exp.
+    Attention,
+    /// What went into norms, rotations and GELUs too, which else are done in place.
+    Everything,
+}
+
+impl From<Checkpointing> for Keep {
+    fn from(checkpointing: Checkpointing) -> Self {
+        match checkpointing {
+            Checkpointing::None => Self::Everything,
+            Checkpointing::Smart => Self::Attention,
+            Checkpointing::Full => Self::Nothing,
+        }
+    }
 }
 
 /// A block in three pieces, so that a backward pass need not run again what it does not read: the last product feeds only the gated residual,
@@ -83,7 +102,7 @@ pub struct Trace<B: Block> {
 
 enum Kept<I> {
     Everything(I),
-    Attended(Attended),
+    Attention(Attended),
     Nothing,
 }
 
@@ -96,22 +115,17 @@ pub fn forward<B: Block>(blocks: &[B], mut state: B::State, context: &Context) -
     Ok(state)
 }
 
-/// The same, keeping what `checkpointing` says.
-pub fn forward_tracing<B: Block>(
-    blocks: &[B],
-    mut state: B::State,
-    context: &Context,
-    checkpointing: Checkpointing,
-) -> Result<(B::State, Vec<Trace<B>>)> {
+/// The same, keeping what the context says.
+pub fn forward_tracing<B: Block>(blocks: &[B], mut state: B::State, context: &Context) -> Result<(B::State, Vec<Trace<B>>)> {
     let mut traces = Vec::with_capacity(blocks.len());
     for block in blocks {
         let entering = Entering::new(state, block, context);
         let inside = block.inside(&entering, context, None)?;
         state = block.leave(&entering, &inside, context)?;
-        let kept = match checkpointing {
-            Checkpointing::None => Kept::Everything(inside),
-            Checkpointing::Smart => Kept::Attended(B::attended(&inside).clone()),
-            Checkpointing::Full => Kept::Nothing,
+        let kept = match context.keep {
+            Keep::Everything => Kept::Everything(inside),
+            Keep::Attention => Kept::Attention(B::attended(&inside).clone()),
+            Keep::Nothing => Kept::Nothing,
         };
         traces.push(Trace { entering, kept });
     }
@@ -125,7 +139,7 @@ impl<B: Block> Trace<B> {
         let again = |attended| block.inside(&entering, pass.context, attended);
         let inside = match kept {
             Kept::Everything(inside) => inside,
-            Kept::Attended(attended) => again(Some(attended))?,
+            Kept::Attention(attended) => again(Some(attended))?,
             Kept::Nothing => again(None)?,
         };
         block.backward(&entering, &inside, g, pass)

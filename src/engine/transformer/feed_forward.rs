@@ -2,7 +2,7 @@
 
 use super::{
     Config, Layers,
-    block::{Context, Pass},
+    block::{Context, Keep, Pass},
     modulation::Modulation,
 };
 use crate::{
@@ -21,7 +21,7 @@ pub struct FeedForward {
 pub struct Inside {
     /// Normalised states, [B, S, C].
     x: Activation,
-    /// [B, S, 4·C], if a backward pass will come.
+    /// [B, S, 4·C], if everything is kept.
     before_gelu: Option<Tensor>,
     hidden: Activation,
 }
@@ -36,7 +36,7 @@ impl FeedForward {
     pub fn inside(&self, state: &Tensor, modulation: &Modulation, context: &Context) -> Result<Inside> {
         let paths = context.paths;
         let x = modulation.norm(state, self.widen.reads(paths))?;
-        let (before_gelu, hidden) = self.widen.forward_gelu(&x, self.narrow.reads(paths), paths, context.keeps)?;
+        let (before_gelu, hidden) = self.widen.forward_gelu(&x, self.narrow.reads(paths), paths, context.keep == Keep::Everything)?;
         Ok(Inside { x, before_gelu, hidden })
     }
 

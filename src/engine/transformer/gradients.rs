@@ -2,7 +2,7 @@
 
 use super::{
     Step, Transformer,
-    block::{self, Block, Context, Pass, Trace},
+    block::{self, Block, Context, Keep, Pass, Trace},
     embed::Embedded,
     join,
     modulation::Modulations,
@@ -133,12 +133,13 @@ impl Run<'_> {
             Some(modulations) => Made { modulations: modulations.clone(), vector: None },
             None => Made::now(model, model.embedders.vector(moment, paths)?, paths)?,
         };
-        let context = Context { positions: &inputs.positions, modulations: &made.modulations, paths, keeps: true };
-        let mut down = Downward::new(model, &context, self.gradients, made.vector.clone())?;
+        let context = Context { positions: &inputs.positions, modulations: &made.modulations, paths, keep: checkpointing.into() };
+        let again = Context { keep: Keep::Everything, ..context };
+        let mut down = Downward::new(model, &again, self.gradients, made.vector.clone())?;
 
         let Embedded { picture, text } = model.embedders.forward(&inputs.latents, &inputs.text, paths)?;
-        let (both, doubles) = block::forward_tracing(&model.transformer_blocks, [text, picture], &context, checkpointing)?;
-        let (joint, singles) = block::forward_tracing(&model.single_transformer_blocks, join(&both)?, &context, checkpointing)?;
+        let (both, doubles) = block::forward_tracing(&model.transformer_blocks, [text, picture], &context)?;
+        let (joint, singles) = block::forward_tracing(&model.single_transformer_blocks, join(&both)?, &context)?;
         let output = model.output.inside(&joint, &context)?;
         let (loss, g) = differentiate(&model.output.leave(&output, paths)?, loss)?;
 

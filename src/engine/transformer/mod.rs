@@ -30,7 +30,7 @@ use crate::{
     ops::Activation,
     text_encoder::Conditioning,
 };
-use block::{Block, Context};
+use block::{Block, Context, Keep};
 use candle_core::{DType, Device, Tensor};
 use double::DoubleBlock;
 use embed::{Embedded, Embedders, Moment};
@@ -124,6 +124,11 @@ impl Transformer {
         &self.device
     }
 
+    /// The type of activations.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
     /// The velocity (noise minus data), [B, tokens, 64] f32.
     pub fn forward(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet) -> Result<Tensor> {
         on_the_cores(|| self.forward_here(latents, step, adapters))
@@ -144,7 +149,7 @@ impl Transformer {
             None => Some(self.modulations_of(&self.embedders.vector(inputs.moment(step), paths)?, paths)?),
         };
         let modulations = step.modulations.or(computed.as_ref()).expect("given or computed");
-        let context = Context { positions: &inputs.positions, modulations, paths, keeps: false };
+        let context = Context { positions: &inputs.positions, modulations, paths, keep: Keep::Nothing };
         let Embedded { picture, text } = self.embedders.forward(&inputs.latents, &inputs.text, paths)?;
         let both = block::forward(&self.transformer_blocks, [text, picture], &context)?;
         let joint = block::forward(&self.single_transformer_blocks, join(&both)?, &context)?;

@@ -3,7 +3,7 @@
 use super::{
     Config, Layers,
     attention::{self, Attention, Qkv},
-    block::{Block, Context, Entering, Flowed, Pass},
+    block::{Block, Context, Entering, Flowed, Keep, Pass},
     modulation::Modulation,
 };
 use crate::{
@@ -28,7 +28,7 @@ pub struct Inside {
     /// [B, S, C]
     x: Activation,
     attention: attention::Inside,
-    /// [B, S, 4·C], if a backward pass will come.
+    /// [B, S, 4·C], if everything is kept.
     before_gelu: Option<Tensor>,
     hidden: Activation,
 }
@@ -67,7 +67,7 @@ impl Block for SingleBlock {
         let x = modulation.norm(&entering.state, self.qkv.project.reads(paths) | self.proj_mlp.reads(paths))?;
         let qkv = self.qkv.project.forward(&x, paths)?;
         let attention = Attention::new(&self.qkv, &self.qkv, context).forward(qkv, attended)?;
-        let (before_gelu, hidden) = self.proj_mlp.forward_gelu(&x, self.proj_out.reads(paths), paths, context.keeps)?;
+        let (before_gelu, hidden) = self.proj_mlp.forward_gelu(&x, self.proj_out.reads(paths), paths, context.keep == Keep::Everything)?;
         Ok(Inside { x, attention, before_gelu, hidden })
     }
 
