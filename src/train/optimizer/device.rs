@@ -1,9 +1,9 @@
 //! The optimisers over flat buffers that stay on a GPU. Nothing is read back; what they save is what those of the host save.
 
 use super::{Adam, Rule};
+use crate::Result;
 use crate::recipe::{OptimizerKind, Recipe};
 use crate::tensor_file::TensorFile;
-use crate::Result;
 use candle_core::Tensor;
 use engine::Device;
 

@@ -123,7 +123,8 @@ fn adamw8bit_is_the_hosts() {
     let lengths = [5000, 300, 4096];
     let total = lengths.iter().sum();
     let recipe = Recipe { optimizer: OptimizerKind::AdamW8bit, ..Recipe::default() };
-    let noise = |seed: u32| (0..total).map(|i| ((i as u32 ^ seed).wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32) - 0.5).collect::<Vec<_>>();
+    let noise =
+        |seed: u32| (0..total).map(|i| ((i as u32 ^ seed).wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32) - 0.5).collect::<Vec<_>>();
     let mut host_weights = noise(1);
     let weights = Tensor::from_slice(&host_weights, total, &GPU).unwrap();
     let (mut host, mut gpu) = (optimizer::new(&recipe, &lengths), optimizer::on_device(&recipe, &lengths, &GPU).unwrap());
