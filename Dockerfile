@@ -10,6 +10,8 @@ COPY . .
 RUN make build
 
 FROM debian:bookworm-slim
+# Whom to trust when an adapter is published.
+RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 1000 atelier && install --directory --owner=atelier --group=atelier /app /app/data
 WORKDIR /app
 COPY --chown=atelier:atelier models/flux-mini models/flux-mini

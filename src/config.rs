@@ -1,7 +1,8 @@
 //! What the surroundings decide: address, folders, model. The only reader of the environment besides clap's `env`.
 
+use crate::hub::Token;
 use std::{
-    env,
+    env, fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -21,6 +22,16 @@ pub struct Config {
     pub precision: Option<engine::Precision>,
     /// Pages' scripts, styles and sample sets, as the build lays them out; `None` looks where they usually are.
     pub site: Option<PathBuf>,
+    pub hub: HubSettings,
+}
+
+/// Where adapters are published, and with whose token.
+#[derive(Clone, Debug)]
+pub struct HubSettings {
+    /// Address of the site.
+    pub endpoint: String,
+    /// `None`: whoever publishes gives one.
+    pub token: Option<Token>,
 }
 
 impl Config {
@@ -49,8 +60,48 @@ impl Default for Config {
             device: Default::default(),
             precision: None,
             site: None,
+            hub: HubSettings::default(),
         }
     }
+}
+
+impl Default for HubSettings {
+    fn default() -> Self {
+        Self { endpoint: "https://huggingface.co".into(), token: None }
+    }
+}
+
+impl HubSettings {
+    /// By the rules of `huggingface_hub`: `HF_ENDPOINT`; `HF_TOKEN`, else the file that `hf auth login` wrote.
+    pub fn from_environment() -> Self {
+        let Self { endpoint, token } = Self::default();
+        let endpoint = text("HF_ENDPOINT").unwrap_or(endpoint);
+        if text("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| !["0", "false", "no", "off"].contains(&value.to_lowercase().as_str()))
+        {
+            return Self { endpoint, token };
+        }
+        let stored = text("HF_TOKEN").or_else(|| fs::read_to_string(token_file()?).ok());
+        let token = stored.filter(|text| !text.trim().is_empty()).and_then(|text| match Token::new(&text) {
+            Ok(token) => Some(token),
+            Err(_) => {
+                tracing::warn!("HF_TOKEN, or the token file, holds no token, and is ignored");
+                None
+            }
+        });
+        Self { endpoint, token }
+    }
+}
+
+fn token_file() -> Option<PathBuf> {
+    let home = || env::home_dir().map(|home| home.join(".cache"));
+    let caches = || text("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    let folder = || text("HF_HOME").map(PathBuf::from).or_else(|| Some(caches()?.join("huggingface")));
+    text("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(folder()?.join("token")))
+}
+
+/// A variable that says something.
+fn text(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
 /// The embedded model, from wherever the program was started.

@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod hub;
 pub mod jobs;
 pub mod server;
 pub mod store;

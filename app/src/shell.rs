@@ -1,7 +1,7 @@
 //! The document, the frame around every page, and the routes.
 
 use crate::components::{ActiveRuns, Icon, ThemeToggle, icon, theme_script};
-use crate::pages::{AdaptersPage, ComparePage, GalleryPage, GeneratePage, NotFound, TrainPage, TrainingPage};
+use crate::pages::{AdaptersPage, ComparePage, GalleryPage, GeneratePage, NotFound, PublishPage, TrainPage, TrainingPage};
 use leptos::prelude::*;
 use leptos_meta::{MetaTags, Stylesheet, Title, provide_meta_context};
 use leptos_router::{
@@ -56,6 +56,7 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/train") ssr=SsrMode::Async view=TrainPage/>
                     <Route path=path!("/train/:run") ssr=SsrMode::Async view=TrainingPage/>
                     <Route path=path!("/adapters") ssr=SsrMode::Async view=AdaptersPage/>
+                    <Route path=path!("/adapters/:adapter/publish") ssr=SsrMode::Async view=PublishPage/>
                     <Route path=path!("/gallery") ssr=SsrMode::Async view=GalleryPage/>
                 </Routes>
             </main>

@@ -1,5 +1,6 @@
 //! From an error to one sentence on stderr and an exit code.
 
+use crate::hub;
 use std::{any::Any, backtrace::Backtrace, io, process::ExitCode};
 
 /// Input that the person who typed the command can mend.
@@ -78,6 +79,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(train) = cause.downcast_ref() {
         return Some(of_train(train));
     }
+    if let Some(hub) = cause.downcast_ref() {
+        return Some(of_hub(hub));
+    }
     cause.is::<Usage>().then_some(BAD_INPUT)
 }
 
@@ -94,6 +98,14 @@ fn of_train(error: &train::Error) -> u8 {
         train::Error::Recipe(_) | train::Error::Dataset(_) | train::Error::State(_) => BAD_INPUT,
         train::Error::Engine(inner) => of_engine(inner),
         train::Error::Io(_) => FAILED,
+    }
+}
+
+/// A token, a name or a base that can be corrected; the rest is the connection's or the Hub's.
+fn of_hub(error: &hub::Error) -> u8 {
+    match error.status() {
+        401 | 403 | 404 | 409 | 422 => BAD_INPUT,
+        _ => FAILED,
     }
 }
 

@@ -11,6 +11,7 @@ mod machine;
 mod output;
 mod parity;
 mod progress;
+mod publish;
 mod recipe;
 mod serve;
 mod settings;
@@ -41,6 +42,7 @@ enum Command {
     Generate(generate::Arguments),
     Train(train::Arguments),
     Compare(compare::Arguments),
+    Publish(publish::Arguments),
     Parity(parity::Arguments),
     Bench(bench::Arguments),
     Doctor(doctor::Arguments),
@@ -68,6 +70,7 @@ fn run(command: &Command, started: Instant) -> Result<ExitCode> {
         Command::Generate(arguments) => generate::run(arguments, started),
         Command::Train(arguments) => train::run(arguments, started),
         Command::Compare(arguments) => compare::run(arguments, started),
+        Command::Publish(arguments) => publish::run(arguments),
         Command::Parity(arguments) => parity::run(arguments),
         Command::Bench(arguments) => bench::run(arguments, started),
         Command::Doctor(arguments) => doctor::run(arguments),

@@ -2,7 +2,7 @@
 
 use super::{arguments::ModelArguments, fault::usage};
 use crate::{
-    config::Config,
+    config::{Config, HubSettings},
     server::{self, CannotStart},
 };
 use anyhow::Result;
@@ -48,6 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         device: arguments.model.device.choice,
         precision: arguments.model.device.precision(),
         site: arguments.site.clone(),
+        hub: HubSettings::from_environment(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(server::serve(config)).map_err(|error| match error.downcast::<CannotStart>() {

@@ -243,15 +243,16 @@ impl Checkpoint {
     }
 
     /// A tensor as it is stored: bf16, f16 or f32.
-    fn take(&self, key: &str, shape: &[usize]) -> Result<Tensor> {
+    fn take(&self, key: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
         let (folder, shards, keys) = match &self.source {
             Source::Files { folder, shards, keys } => (folder, shards, keys),
-            Source::Synthetic { model, .. } => return model.draw(key, shape, &self.device),
+            // Drawn where that is fast.
+            Source::Synthetic { model, .. } => return Ok(model.draw(key, shape, &self.device)?.to_device(device)?),
         };
         let shard = keys.get(key).map(|&index| &shards[index]);
         let shard = shard.ok_or_else(|| Error::model(folder, format!("tensor {key} {shape:?} is missing")))?;
         self.taken.lock().unwrap_or_else(|e| e.into_inner()).insert(key.to_owned());
-        shard.read(key, shape, &self.device)
+        shard.read(key, shape, device)
     }
 }
 
@@ -329,7 +330,12 @@ impl<'a> Keys<'a> {
 
     /// A tensor in its stored type (bf16, f16 or f32); missing or of another shape is an error that names key and file.
     pub fn take(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.checkpoint.take(&self.at(name).path, shape)
+        self.checkpoint.take(&self.at(name).path, shape, &self.checkpoint.device)
+    }
+
+    /// The same on the CPU, wherever the model computes.
+    pub fn take_on_host(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.checkpoint.take(&self.at(name).path, shape, &Device::Cpu)
     }
 
     /// The same in the type of activations: for biases, norms, embeddings and convolutions.

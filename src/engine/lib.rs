@@ -5,6 +5,8 @@
 pub mod adapter;
 pub mod checkpoint;
 mod cores;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod device;
 pub mod error;
 mod evictable;
@@ -16,6 +18,7 @@ pub mod ops;
 pub mod params;
 pub mod pipeline;
 pub mod precision;
+pub mod quant;
 pub mod residence;
 pub mod scheduler;
 pub mod size;

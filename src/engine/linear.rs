@@ -1,44 +1,196 @@
-//! The one linear layer: a frozen weight, a bias, and whatever LoRA pairs a request mounts on it.
+//! The one linear layer: frozen weights, a bias, and whatever LoRA pairs a request mounts on it.
 
-use crate::{AdapterSet, Result, checkpoint::Keys, ops};
-use candle_core::Tensor;
+use crate::{
+    Result,
+    adapter::{SidePath, SidePaths},
+    checkpoint::Keys,
+    ops::{self, Activation, Reads},
+    transformer::Gradients,
+};
+use candle_core::{D, Tensor};
 
-/// Names a linear layer of the transformer; [`AdapterSet`] is indexed by it.
+/// Names a linear layer of the transformer; [`AdapterSet`](crate::AdapterSet) is indexed by it.
 pub type LinearId = usize;
 
 /// y = x·Wᵀ + b + Σ scale·(x·Aᵀ)·Bᵀ. Gradients flow to x and to the pairs, never to W or b.
+///
+/// It may stand for several layers of the checkpoint that read the same x, their outputs side by side, each with its own pairs; and x may
+/// come in parts that the checkpoint's layer reads side by side.
 pub struct Linear {
-    /// `None` for layers that no adapter reaches (text encoders, VAE).
-    pub id: Option<LinearId>,
-    pub weight: ops::Weight,
+    /// None where no adapter reaches (text encoders, VAE).
+    pub slots: Vec<Slot>,
+    /// [out, in] for each part of x.
+    weights: Vec<ops::Weight>,
     /// [out]
-    pub bias: Option<Tensor>,
+    bias: Option<Tensor>,
+}
+
+/// A layer of the checkpoint, and the columns of y that it makes.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    pub id: LinearId,
+    pub first: usize,
+    pub count: usize,
 }
 
 impl Linear {
-    /// Reads `weight` [out, in] and `bias` [out].
+    /// Reads `weight` [out, in], held in the precision of the keys, and `bias` [out].
     pub fn load(keys: &Keys, in_features: usize, out_features: usize) -> Result<Self> {
-        let bias = keys.take_f32("bias", &[out_features])?;
-        Ok(Self { bias: Some(bias), ..Self::load_unbiased(keys, in_features, out_features)? })
+        Self::load_fused(std::slice::from_ref(keys), &[in_features], out_features)
     }
 
     /// Reads `weight` [out, in] of a layer that has no bias.
     pub fn load_unbiased(keys: &Keys, in_features: usize, out_features: usize) -> Result<Self> {
-        let weight = ops::Weight::new(&keys.take("weight", &[out_features, in_features])?)?;
-        Ok(Self { id: None, weight, bias: None })
+        let weight = ops::Weight::new(&keys.take("weight", &[out_features, in_features])?, keys.precision())?;
+        Ok(Self { slots: Vec::new(), weights: vec![weight], bias: None })
+    }
+
+    /// Reads layers of `out_features` each that stand side by side; x comes in parts of these widths.
+    pub fn load_fused(layers: &[Keys], parts: &[usize], out_features: usize) -> Result<Self> {
+        let (in_features, precision) = (parts.iter().sum(), layers[0].precision());
+        let take = |keys: &Keys| keys.take("weight", &[out_features, in_features]);
+        let weight = Tensor::cat(&layers.iter().map(take).collect::<Result<Vec<_>>>()?, 0)?;
+        let part = |(first, count)| ops::Weight::new(&weight.narrow(1, first, count)?, precision);
+        let weights = ranges(parts).map(part).collect::<Result<_>>()?;
+        let biases = layers.iter().map(|keys| keys.take_active("bias", &[out_features])).collect::<Result<Vec<_>>>()?;
+        Ok(Self { slots: Vec::new(), weights, bias: Some(Tensor::cat(&biases, 0)?) })
+    }
+
+    /// The same as [`Self::load`], with the weight in the host's memory in bf16 though a GPU multiplies with it.
+    #[cfg(feature = "cuda")]
+    pub fn load_on_host(keys: &Keys, in_features: usize, out_features: usize) -> Result<Self> {
+        let weight = ops::Weight::on_host(&keys.take_on_host("weight", &[out_features, in_features])?, keys.device())?;
+        Ok(Self { slots: Vec::new(), weights: vec![weight], bias: Some(keys.take_active("bias", &[out_features])?) })
+    }
+
+    /// What the layer reads of x: its values, if a pair sits on it.
+    pub fn reads(&self, paths: &SidePaths) -> Reads {
+        let reads = self.weights[0].reads();
+        if self.paths(paths).next().is_some() { reads | Reads::VALUES } else { reads }
     }
 
     /// x: [.., in] → [.., out]
-    pub fn forward(&self, x: &Tensor, adapters: &AdapterSet) -> Result<Tensor> {
-        let mut y = ops::linear(x, &self.weight, self.bias.as_ref())?;
-        for pair in self.id.map(|id| adapters.pairs(id)).unwrap_or_default() {
-            y = ops::add_lora(&y, x, pair)?;
-        }
-        Ok(y)
+    pub fn forward(&self, x: &Activation, paths: &SidePaths) -> Result<Tensor> {
+        self.forward_parts(&[x], paths)
     }
 
     /// The layer alone, for parts of the model that no adapter reaches.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        ops::linear(x, &self.weight, self.bias.as_ref())
+        ops::linear(&x.into(), &self.weights[0], self.bias.as_ref())
     }
+
+    /// x in parts, [.., in₀], [.., in₁], … → [.., out]
+    pub fn forward_parts(&self, parts: &[&Activation], paths: &SidePaths) -> Result<Tensor> {
+        let y = ops::linear(parts[0], &self.weights[0], self.bias.as_ref())?;
+        for (x, weight) in parts.iter().zip(&self.weights).skip(1) {
+            ops::add_linear(&y, x, weight)?;
+        }
+        self.add_paths(&y, parts, paths)?;
+        Ok(y)
+    }
+
+    /// Writes y into `out`, [.., out], which may be some tokens of a larger tensor.
+    pub fn forward_into(&self, out: &Tensor, x: &Activation, paths: &SidePaths) -> Result<()> {
+        ops::linear_into(out, x, &self.weights[0], self.bias.as_ref())?;
+        self.add_paths(out, &[x], paths)
+    }
+
+    /// gelu(y) as `reads` wants it, and y too if it `keeps` it.
+    pub fn forward_gelu(&self, x: &Activation, reads: Reads, paths: &SidePaths, keeps: bool) -> Result<(Option<Tensor>, Activation)> {
+        if !keeps && reads == Reads::VALUES && self.paths(paths).next().is_none() {
+            return Ok((None, ops::linear_gelu(x, &self.weights[0], self.bias.as_ref())?.into()));
+        }
+        let y = self.forward(x, paths)?;
+        let activated = ops::gelu_for(&y, reads)?;
+        Ok((keeps.then_some(y), activated))
+    }
+
+    /// dX, added to `sum` if there is one; gradients of the pairs go to `gradients`. g: [.., out]
+    pub fn backward(&self, x: &Activation, g: &Tensor, sum: Option<Tensor>, paths: &SidePaths, gradients: &Gradients) -> Result<Tensor> {
+        let dx = ops::linear_gradient(g, &self.weights[0], sum)?;
+        self.backward_paths(&[x], g, &[&dx], paths, gradients)?;
+        Ok(dx)
+    }
+
+    /// The same with x in parts: dX of each.
+    pub fn backward_parts<const N: usize>(
+        &self,
+        parts: [&Activation; N],
+        g: &Tensor,
+        paths: &SidePaths,
+        gradients: &Gradients,
+    ) -> Result<[Tensor; N]> {
+        let dx = self.weights.iter().map(|weight| ops::linear_gradient(g, weight, None)).collect::<Result<Vec<_>>>()?;
+        self.backward_paths(&parts, g, &dx.iter().collect::<Vec<_>>(), paths, gradients)?;
+        Ok(dx.try_into().expect("a weight for each part"))
+    }
+
+    /// The gradients of the pairs alone, where nothing below asks for dX.
+    pub fn backward_pairs(&self, x: &Activation, g: &Tensor, paths: &SidePaths, gradients: &Gradients) -> Result<()> {
+        self.backward_paths(&[x], g, &[], paths, gradients)
+    }
+
+    /// Every side path with its slot.
+    fn paths<'a>(&'a self, paths: &'a SidePaths) -> impl Iterator<Item = (Slot, &'a SidePath)> {
+        self.slots.iter().flat_map(|&slot| paths.on(slot.id).iter().map(move |path| (slot, path)))
+    }
+
+    fn add_paths(&self, y: &Tensor, parts: &[&Activation], paths: &SidePaths) -> Result<()> {
+        for (slot, path) in self.paths(paths) {
+            let [a, b] = path.pair(y.dtype());
+            ops::add_lora_up(&slot.of(y)?, &self.hidden(parts, a)?, b, path.scale)?;
+        }
+        Ok(())
+    }
+
+    /// x·Aᵀ
+    fn hidden(&self, parts: &[&Activation], a: &Tensor) -> Result<Tensor> {
+        let mut columns = self.columns(a);
+        let h = ops::lora_down(parts[0].values()?, &columns.next().expect("a first part")?)?;
+        for (x, a) in parts[1..].iter().zip(columns) {
+            ops::add_lora_down(&h, x.values()?, &a?)?;
+        }
+        Ok(h)
+    }
+
+    /// dh = scale·g·B goes on to A and, where `dx` says so, to x: dA = dhᵀ·x, dB = scale·gᵀ·h, dX += dh·A.
+    fn backward_paths(&self, parts: &[&Activation], g: &Tensor, dx: &[&Tensor], paths: &SidePaths, gradients: &Gradients) -> Result<()> {
+        for (slot, path) in self.paths(paths) {
+            let (g, [a, b], [da, db]) = (slot.of(g)?, path.pair(g.dtype()), path.ids.map(|id| gradients.of(id)));
+            let dh = ops::lora_up_gradient(&g, b, path.scale)?;
+            for (dx, a) in dx.iter().zip(self.columns(a)) {
+                ops::add_lora_down_gradient(dx, &dh, &a?)?;
+            }
+            if let Some(da) = da {
+                for (x, da) in parts.iter().zip(self.columns(da)) {
+                    ops::add_matrix_gradient(&da?, &dh, x.values()?, 1.0)?;
+                }
+            }
+            if let Some(db) = db {
+                ops::add_matrix_gradient(db, &g, &self.hidden(parts, a)?, path.scale)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns of A, [r, in], that each part of x meets.
+    fn columns<'a>(&self, a: &'a Tensor) -> impl Iterator<Item = Result<Tensor>> + use<'a> {
+        let widths: Vec<usize> = self.weights.iter().map(ops::Weight::in_features).collect();
+        ranges(&widths).collect::<Vec<_>>().into_iter().map(|(first, count)| Ok(a.narrow(1, first, count)?))
+    }
+}
+
+impl Slot {
+    /// Its columns of y or of y's gradient.
+    fn of(self, y: &Tensor) -> Result<Tensor> {
+        Ok(y.narrow(D::Minus1, self.first, self.count)?)
+    }
+}
+
+/// Start and width of each part.
+fn ranges(widths: &[usize]) -> impl Iterator<Item = (usize, usize)> {
+    widths.iter().scan(0, |end, &width| {
+        *end += width;
+        Some((*end - width, width))
+    })
 }

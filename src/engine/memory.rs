@@ -98,8 +98,6 @@ pub enum Task {
 pub struct Training {
     /// Weights of the adapter.
     pub parameters: usize,
-    /// Whether an adapter sits on modulation, whose frozen weights then cannot stay off the GPU.
-    pub modulation: bool,
     pub checkpointing: Checkpointing,
     /// Of both moments of the optimiser, for a weight.
     pub moment_bytes: usize,
@@ -109,7 +107,7 @@ impl Training {
     /// Pairs of `rank` on the chosen layers.
     pub fn new(chosen: &[&LinearInfo], rank: usize, checkpointing: Checkpointing, moment_bytes: usize) -> Self {
         let parameters = chosen.iter().map(|layer| rank * (layer.in_features + layer.out_features)).sum();
-        Self { parameters, modulation: chosen.iter().any(|layer| is_modulation(&layer.path)), checkpointing, moment_bytes }
+        Self { parameters, checkpointing, moment_bytes }
     }
 }
 
@@ -262,7 +260,7 @@ mod tests {
         assert_eq!(millions(sizes.clip.parameters()), 123.0);
         assert_eq!(millions(sizes.vae.parameters()), 84.0);
         let Task::Train(reference) = training(Checkpointing::Full).task else { unreachable!() };
-        assert_eq!((reference.parameters, reference.modulation), (4_669_440, false));
+        assert_eq!(reference.parameters, 4_669_440);
     }
 
     #[test]
@@ -276,12 +274,13 @@ mod tests {
         assert_eq!(described(&layers(&transformer.config)), described(transformer.linears()));
     }
 
-    /// Weights: 2 bytes, 1 byte and 0.5625 bytes of 8.607 billion, and 2 of 45 million embedder weights.
+    /// Weights: 2 bytes, 1 byte and 0.5159 bytes of 8.607 billion; 2 of 45 million embedder weights and, but for NF4, of 3.246 billion of
+    /// modulation.
     #[test]
     fn peaks_are_what_was_counted_by_hand() {
         let (sizes, picture) = (flux_dev(), Workload::generate(size(1024, 1024), 512, 1));
         let peak = |precision, workload: &Workload| Peak::of(&sizes, Placement::on_gpu(precision), workload);
-        for (precision, expected) in [(Precision::Bf16, 16.12), (Precision::Fp8, 8.12), (Precision::Nf4, 4.59)] {
+        for (precision, expected) in [(Precision::Bf16, 22.17), (Precision::Fp8, 14.17), (Precision::Nf4, 4.22)] {
             let transformer = gib(peak(precision, &picture).transformer);
             assert!((transformer / expected - 1.0).abs() < 0.01, "{precision}: {transformer}");
         }
@@ -294,7 +293,7 @@ mod tests {
         assert!(none > 5 * smart);
         // While it trains; diffusers with bitsandbytes takes 8.35 GiB for the same.
         let reference = peak(Precision::Nf4, &training(Checkpointing::Full));
-        assert!((5.5..7.5).contains(&gib(reference.transformer + reference.step)), "{reference:?}");
+        assert!((5.0..7.5).contains(&gib(reference.transformer + reference.step)), "{reference:?}");
     }
 
     #[test]
@@ -309,11 +308,6 @@ mod tests {
         let with = |training| step(&Workload { task: Task::Train(training), ..picture });
         assert!(with(Training { parameters: 100_000_000, ..reference }) > with(reference));
         assert!(with(Training { moment_bytes: 8, ..reference }) > with(reference));
-        let on_modulation = Training { modulation: true, ..reference };
-        let transformer = |training| {
-            Peak::of(&sizes, Placement::on_gpu(Precision::Nf4), &Workload { task: Task::Train(training), ..picture }).transformer
-        };
-        assert_eq!(transformer(on_modulation) - transformer(reference), 2 * 3_246_391_296);
     }
 
     #[test]
@@ -334,9 +328,10 @@ mod tests {
         };
         use Precision::*;
         assert_eq!(placed(79, true), (Bf16, Bf16));
-        assert_eq!(placed(22, true), (Bf16, Fp8));
-        assert_eq!(placed(20, false), (Bf16, Nf4));
-        assert_eq!(placed(15, true), (Fp8, Fp8));
+        assert_eq!(placed(30, true), (Bf16, Fp8));
+        assert_eq!(placed(22, true), (Fp8, Fp8));
+        assert_eq!(placed(22, false), (Nf4, Nf4));
+        assert_eq!(placed(15, true), (Nf4, Nf4));
         assert_eq!(placed(15, false), (Nf4, Nf4));
         assert_eq!(placed(8, true), (Nf4, Nf4));
         assert_eq!(placed(4, true), (Nf4, Nf4), "the smallest, though it does not fit");

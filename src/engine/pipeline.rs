@@ -7,10 +7,10 @@ use crate::{
     residence::{self, Part},
     scheduler::Scheduler,
     text_encoder::{Conditioning, TextEncoder},
-    transformer::{Step, Transformer},
+    transformer::{Modulations, Step, Transformer},
     vae::Vae,
 };
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use image::RgbImage;
 use std::ops::ControlFlow;
 
@@ -35,6 +35,8 @@ pub struct Generation {
     coverage: Vec<Coverage>,
     /// One more than there are steps; the last is 0.
     sigmas: Vec<f64>,
+    /// Of every step.
+    modulations: Modulations,
     latents: PackedLatents,
     /// Of the last step.
     velocity: Option<Tensor>,
@@ -81,7 +83,22 @@ impl Pipeline {
         self.make_room(Part::Transformer, &params.workload())?;
         let (adapters, coverage) = AdapterSet::mount(&self.transformer, &params.adapters)?;
         let sigmas = self.scheduler.sigmas(params.steps, params.size);
-        Ok(Generation { params, conditioning, adapters, coverage, sigmas, latents, velocity: None, done: 0 })
+        let modulations = self.modulations(&params, &conditioning, &adapters, &sigmas, latents.0.dim(0)?)?;
+        Ok(Generation { params, conditioning, adapters, coverage, sigmas, modulations, latents, velocity: None, done: 0 })
+    }
+
+    /// For every step in turn, a row for each of `count` pictures.
+    fn modulations(
+        &self,
+        params: &GenerateParams,
+        conditioning: &Conditioning,
+        adapters: &AdapterSet,
+        sigmas: &[f64],
+        count: usize,
+    ) -> Result<Modulations> {
+        let sigma: Vec<f64> = sigmas[..sigmas.len() - 1].iter().flat_map(|&sigma| vec![sigma; count]).collect();
+        let pooled = conditioning.repeat(count)?.pooled.repeat((sigma.len() / count, 1))?;
+        self.transformer.modulations(&sigma, &vec![params.guidance; sigma.len()], &pooled, adapters)
     }
 
     /// Makes the pictures in one go. `on_step` hears of the generation after every step and may break to cancel.
@@ -110,8 +127,9 @@ impl Generation {
             conditioning: &self.conditioning,
             sigma: &vec![sigma; rows],
             guidance: &vec![self.params.guidance; rows],
+            modulations: Some(&self.modulations.narrow(self.done * rows, rows)?),
         };
-        let velocity = pipeline.transformer.forward(&self.latents, &step, &self.adapters)?.to_dtype(DType::F32)?;
+        let velocity = pipeline.transformer.forward(&self.latents, &step, &self.adapters)?;
         self.latents = PackedLatents((&self.latents.0 + (&velocity * (next - sigma))?)?);
         self.velocity = Some(velocity);
         self.done += 1;

@@ -28,7 +28,7 @@ impl Precision {
         }
     }
 
-    /// For parts that are never quantised: CLIP and VAE beside a transformer in this precision.
+    /// Of what is never quantised beside a transformer in this precision: its modulation, embedders and last layer; CLIP and the VAE.
     pub fn unquantised(self) -> Self {
         match self {
             Self::F32 => Self::F32,
@@ -43,8 +43,8 @@ impl Precision {
             Self::Bf16 => 2 * weights,
             // A scale of 4 bytes for a row of thousands.
             Self::Fp8 => weights + weights / 512,
-            // A scale of 4 bytes for a block of 64.
-            Self::Nf4 => weights / 2 + weights / 16,
+            // A byte for a block of 64, and 4 for 256 of those.
+            Self::Nf4 => weights / 2 + weights / 64 + weights / 4096,
         }
     }
 

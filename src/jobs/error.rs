@@ -1,6 +1,6 @@
 //! What can go wrong with what a visitor asks for, told apart by who can mend it.
 
-use crate::store;
+use crate::{hub, store};
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -11,6 +11,8 @@ pub enum Error {
     Refused(String),
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error(transparent)]
+    Hub(#[from] hub::Error),
     /// The model is not there to ask.
     #[error("{0}")]
     Unavailable(String),

@@ -8,6 +8,7 @@ pub mod error;
 pub mod events;
 pub mod import;
 pub mod progress;
+pub mod publish;
 pub mod queue;
 pub mod recipes;
 pub mod resident;

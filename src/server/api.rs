@@ -2,7 +2,7 @@
 
 use super::{checks, style_sets::StyleSets};
 use crate::{
-    jobs::{Jobs, device::Loading, import, resident::Facts, training::TrainJob},
+    jobs::{Jobs, device::Loading, import, publish::Publishing, resident::Facts, training::TrainJob},
     store::Owner,
 };
 use app::api::*;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 /// The system for one visitor.
 pub struct StudioApi {
     pub jobs: Jobs,
+    pub publishing: Publishing,
     pub style_sets: Arc<StyleSets>,
     pub owner: Owner,
 }
@@ -201,5 +202,22 @@ impl Api for StudioApi {
 
     async fn delete_adapter(&self, id: AdapterId) -> ApiResult<()> {
         Ok(self.jobs.store.delete_adapter(&self.owner, &id).await?)
+    }
+
+    async fn review_publication(&self, adapter: AdapterId, request: Option<PublishRequest>) -> ApiResult<PublishReview> {
+        Ok(self.publishing.review(&self.owner, &adapter, request).await?)
+    }
+
+    async fn publish(&self, adapter: AdapterId, request: PublishRequest, token: Option<String>) -> ApiResult<()> {
+        Ok(self.publishing.start(&self.owner, &adapter, request, token).await?)
+    }
+
+    async fn publish_state(&self, adapter: AdapterId) -> ApiResult<Option<PublishState>> {
+        self.jobs.store.adapter(&self.owner, &adapter).await?;
+        Ok(self.publishing.state(&adapter))
+    }
+
+    async fn unpublish(&self, adapter: AdapterId, repo: String, token: Option<String>) -> ApiResult<()> {
+        Ok(self.publishing.unpublish(&self.owner, &adapter, &repo, token).await?)
     }
 }

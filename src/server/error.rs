@@ -28,6 +28,7 @@ impl From<jobs::Error> for ApiError {
             Refused(sentence) => refuse(sentence),
             Unavailable(sentence) => Self::new(503, sentence),
             Store(error) => error.into(),
+            Hub(error) => Self::new(error.status(), error.to_string()),
             Fault(_) => internal(&error),
         }
     }

@@ -3,7 +3,7 @@
 use super::{api::StudioApi, style_sets::StyleSets};
 use crate::{
     config::{self, Config},
-    jobs::Jobs,
+    jobs::{Jobs, publish::Publishing},
     store::Owner,
 };
 use app::api::Api;
@@ -14,6 +14,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 #[derive(Clone, FromRef)]
 pub struct AppState {
     pub jobs: Jobs,
+    pub publishing: Publishing,
     pub style_sets: Arc<StyleSets>,
     pub leptos: LeptosOptions,
     pub site: Site,
@@ -38,11 +39,19 @@ impl AppState {
             .build();
         let site = Site { folder, loopback: address.ip().is_loopback() };
         let style_sets = [site.folder.join("style-sets"), config::style_sets()].into_iter().find(|folder| folder.is_dir());
-        Self { jobs, style_sets: Arc::new(StyleSets::new(style_sets)), leptos, site }
+        let publishing = Publishing::new(jobs.store.clone(), config.hub.clone());
+        // Whoever else reaches this machine must not publish under its owner's name.
+        let publishing = if site.loopback { publishing } else { publishing.without_token() };
+        Self { jobs, publishing, style_sets: Arc::new(StyleSets::new(style_sets)), leptos, site }
     }
 
     /// The system, bound to who asks. One person at one machine so far.
     pub fn api(&self) -> Arc<dyn Api> {
-        Arc::new(StudioApi { jobs: self.jobs.clone(), style_sets: self.style_sets.clone(), owner: Owner::local() })
+        Arc::new(StudioApi {
+            jobs: self.jobs.clone(),
+            publishing: self.publishing.clone(),
+            style_sets: self.style_sets.clone(),
+            owner: Owner::local(),
+        })
     }
 }

@@ -7,6 +7,7 @@ pub mod datasets;
 pub mod error;
 pub mod pictures;
 pub mod png;
+pub mod publications;
 pub mod runs;
 pub mod thumbnail;
 pub mod trainings;

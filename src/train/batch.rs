@@ -32,7 +32,13 @@ pub struct Batch {
 
 impl Batch {
     pub fn step(&self) -> transformer::Step<'_> {
-        transformer::Step { size: self.size, conditioning: &self.conditioning, sigma: &self.sigma, guidance: &self.guidance }
+        transformer::Step {
+            size: self.size,
+            conditioning: &self.conditioning,
+            sigma: &self.sigma,
+            guidance: &self.guidance,
+            modulations: None,
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use crate::recipe::{OptimizerKind, targets};
 use crate::{Recipe, Result};
 use engine::flops::Flops;
 use engine::memory::{self, Peak, Placement, Sizes, Task, Training, Workload};
+use engine::ops::{self, Activation};
 use engine::transformer::{Checkpointing, LinearInfo};
-use engine::{DType, Device, Tensor, ops};
+use engine::{Device, Precision, Tensor};
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -102,9 +103,9 @@ pub fn operations_per_second(device: &Device) -> f64 {
 const FALLBACK: f64 = 1e11;
 
 fn measure(device: &Device) -> engine::Result<f64> {
-    let (tokens, width, dtype) = if device.is_cpu() { (384, 1024, DType::F32) } else { (4096, 4096, DType::BF16) };
-    let weight = ops::Weight::new(&Tensor::ones((width, width), dtype, device)?)?;
-    let x = Tensor::ones((1, tokens, width), dtype, device)?;
+    let (tokens, width, precision) = if device.is_cpu() { (384, 1024, Precision::F32) } else { (4096, 4096, Precision::Bf16) };
+    let weight = ops::Weight::new(&Tensor::ones((width, width), precision.dtype(), device)?, precision)?;
+    let x = Activation::from(Tensor::ones((1, tokens, width), precision.dtype(), device)?);
     let mut best = f64::INFINITY;
     // The best of a few: the first warms up, others may be interrupted.
     for _ in 0..6 {

@@ -5,6 +5,9 @@
 mod audit;
 mod browser;
 mod keyboard;
+#[path = "../hub/loopback/mod.rs"]
+#[expect(dead_code, reason = "the hub's own tests use its faults")]
+mod loopback;
 mod own_pictures;
 mod page;
 mod scriptless;

@@ -3,6 +3,7 @@
 use super::{
     audit,
     browser::{DESKTOP, PHONE, Window},
+    loopback::WRITER,
     page::{Page, SOON},
     stage::play,
     studio::Studio,
@@ -28,6 +29,7 @@ async fn whole_story(name: &str, window: Window) {
         teach(page).await.context("training")?;
         take_home(page, studio).await.context("download")?;
         compare(page).await.context("comparing")?;
+        share(page, studio).await.context("publishing")?;
         paint_in_the_style(page).await.context("painting in the new style")?;
         tidy_up(page).await.context("gallery")
     })
@@ -134,6 +136,31 @@ async fn compare(page: &Page) -> Result<()> {
     page.press("First is better").await?;
     page.read("You preferred:").await?;
     audit::look_at(page, "compare-blind").await
+}
+
+/// The card as it will look, then the adapter on a hub, with the pair that was compared.
+async fn share(page: &Page, studio: &Studio) -> Result<()> {
+    page.open("/adapters").await?;
+    page.press("Publish").await?;
+    page.see("#publish-form").await?;
+    page.fill("#rights", "Drawn by a program.").await?;
+    page.press("Show the card").await?;
+    // By scripts: the page before has the same elements.
+    let shown = "return location.search.includes('reviewed=1') && !!document.querySelector('body[data-ready] .card-text')";
+    page.until(shown, SOON).await.context("the card is not shown")?;
+    page.alive().await?;
+    ensure!(page.count(".findings .blocks").await? == 0, "something blocks it");
+    page.pictures_are_there(".card-text img").await?;
+    audit::look_at(page, "publish").await?;
+    page.fill("#publish-token", WRITER).await?;
+    page.press("Publish").await?;
+    page.until("return !!document.querySelector('#published a') && !!document.querySelector('.published-list a')", SOON).await?;
+    page.alive().await?;
+    audit::look_at(page, "publish-done").await?;
+    ensure!(!page.driver.current_url().await?.as_str().contains(WRITER), "the token is in the address");
+    let files = studio.hub.files("ada/dusk").context("nothing is there")?;
+    ensure!(files.contains_key("images/01.png") && files.contains_key("images/01-base.png"), "{:?}", files.keys());
+    Ok(())
 }
 
 /// From the adapter's card to a picture that names it in its recipe.

@@ -1,5 +1,6 @@
 //! The program under test, on a data folder and a port of its own.
 
+use super::loopback::Loopback;
 use anyhow::{Context, Result, bail};
 use std::{
     fs::{self, File},
@@ -10,6 +11,8 @@ use std::{
 use tempfile::TempDir;
 
 pub struct Studio {
+    /// Where it publishes.
+    pub hub: Loopback,
     folder: TempDir,
     port: u16,
     server: Child,
@@ -19,8 +22,9 @@ impl Studio {
     pub async fn open() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let server = serve(&folder, port)?;
-        let mut studio = Self { folder, port, server };
+        let hub = Loopback::start().await;
+        let server = serve(&folder, port, &hub)?;
+        let mut studio = Self { hub, folder, port, server };
         studio.until_ready().await?;
         Ok(studio)
     }
@@ -38,7 +42,7 @@ impl Studio {
 
     /// Starts the program again, on the same data and port.
     pub async fn restart(&mut self) -> Result<()> {
-        self.server = serve(&self.folder, self.port)?;
+        self.server = serve(&self.folder, self.port, &self.hub)?;
         self.until_ready().await
     }
 
@@ -71,11 +75,13 @@ impl Drop for Studio {
     }
 }
 
-fn serve(folder: &TempDir, port: u16) -> Result<Child> {
+fn serve(folder: &TempDir, port: u16, hub: &Loopback) -> Result<Child> {
     let log = File::options().create(true).append(true).open(folder.path().join("server.log"))?;
     Command::new(env!("CARGO_BIN_EXE_atelier"))
         .args(["serve", "--port", &port.to_string(), "--data-dir"])
         .arg(folder.path().join("data"))
+        .env("HF_ENDPOINT", &hub.endpoint)
+        .env("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

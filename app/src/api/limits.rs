@@ -14,6 +14,10 @@ pub const MAX_PICTURE_BYTES: u64 = 50 << 20;
 pub const MAX_DATASET_PICTURES: usize = 200;
 pub const MAX_TRAIN_STEPS: u32 = 20_000;
 pub const MAX_RANK: u32 = 128;
+/// Of a published card.
+pub const MAX_CARD_PICTURES: usize = 12;
+/// Whose the training pictures are, said in so many characters.
+pub const MAX_RIGHTS_CHARS: usize = 500;
 /// Sides of a picture, in pixels; multiples of 16.
 pub const MAX_SIDE: u32 = 2048;
 /// Seeds are whole numbers that TOML and SQLite can hold too.

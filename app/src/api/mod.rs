@@ -8,6 +8,7 @@ pub mod event;
 pub mod id;
 pub mod limits;
 pub mod picture;
+pub mod publish;
 pub mod run;
 pub mod training;
 
@@ -18,6 +19,7 @@ pub use error::{ApiError, ApiResult};
 pub use event::Event;
 pub use id::{AdapterId, ComparisonId, DatasetId, PictureId, RunId};
 pub use picture::{GenerateRequest, Picture, PictureFilter};
+pub use publish::{CardFinding, CardPreview, LicenceChoice, PictureChoice, Publication, PublishRequest, PublishReview, PublishState};
 pub use run::{Progress, Run, RunKind, RunState};
 pub use training::{LossPoint, Prediction, RecipeInfo, RecipeSettings, Sample, TrainRequest, TrainingDetail};
 
@@ -70,6 +72,15 @@ pub trait Api: Send + Sync {
     async fn adapter(&self, id: AdapterId) -> ApiResult<AdapterInfo>;
     async fn rename_adapter(&self, id: AdapterId, name: String) -> ApiResult<()>;
     async fn delete_adapter(&self, id: AdapterId) -> ApiResult<()>;
+
+    /// What would be published; `None` proposes. Asks nothing of the Hub.
+    async fn review_publication(&self, adapter: AdapterId, request: Option<PublishRequest>) -> ApiResult<PublishReview>;
+    /// Starts it. The token is used for this once and kept nowhere; `None` takes the configured one.
+    async fn publish(&self, adapter: AdapterId, request: PublishRequest, token: Option<String>) -> ApiResult<()>;
+    /// The newest attempt since the server started.
+    async fn publish_state(&self, adapter: AdapterId) -> ApiResult<Option<PublishState>>;
+    /// Deletes the repository on the Hub.
+    async fn unpublish(&self, adapter: AdapterId, repo: String, token: Option<String>) -> ApiResult<()>;
 }
 
 /// What this instance is, for forms and the footer.

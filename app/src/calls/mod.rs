@@ -5,6 +5,7 @@ pub mod adapters;
 pub mod comparisons;
 pub mod datasets;
 pub mod pictures;
+pub mod publishing;
 pub mod runs;
 pub mod studio;
 pub mod training;

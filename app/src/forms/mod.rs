@@ -4,11 +4,13 @@ mod compare;
 mod drawing;
 mod generate;
 mod number;
+mod publish;
 mod query;
 mod train;
 
 pub use compare::CompareForm;
 pub use drawing::{CUSTOM, Drawing};
 pub use generate::{AdapterChoice, GenerateForm};
+pub use publish::{PublishForm, page as publish_page};
 pub use query::{read_query, write_pairs, write_query};
 pub use train::TrainForm;

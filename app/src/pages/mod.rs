@@ -5,6 +5,7 @@ mod compare;
 mod gallery;
 mod generate;
 mod not_found;
+mod publish;
 mod train;
 mod training;
 
@@ -13,5 +14,6 @@ pub use compare::ComparePage;
 pub use gallery::GalleryPage;
 pub use generate::GeneratePage;
 pub use not_found::NotFound;
+pub use publish::PublishPage;
 pub use train::TrainPage;
 pub use training::TrainingPage;

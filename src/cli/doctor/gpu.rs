@@ -75,9 +75,10 @@ mod tests {
     fn a_gpu_is_told_with_what_fits_it() {
         let sizes = Sizes::of(&Model::Synthetic(Synthetic::FluxDev)).unwrap();
         let told = |gib: u64, gpu: Gpu| of(&gpu, gib << 30, Some(&sizes));
+        // 22.6 GiB were measured for a step in bf16, 14.5 in fp8.
         let fits = told(22, gpu((8, 9)));
         assert!(
-            fits.verdict == Verdict::Good && fits.sentence.contains("NVIDIA L4") && fits.sentence.contains("in bf16 with T5 in"),
+            fits.verdict == Verdict::Good && fits.sentence.contains("NVIDIA L4") && fits.sentence.contains("in fp8 with T5 in"),
             "{}",
             fits.sentence
         );

@@ -30,7 +30,7 @@ impl Call {
     }
 
     pub fn step(&self) -> Step<'_> {
-        Step { size: self.size, conditioning: &self.conditioning, sigma: &self.sigma, guidance: &self.guidance }
+        Step { size: self.size, conditioning: &self.conditioning, sigma: &self.sigma, guidance: &self.guidance, modulations: None }
     }
 
     pub fn velocity(&self, pipeline: &Pipeline, adapters: &AdapterSet) -> Result<Tensor> {

@@ -2,7 +2,10 @@
 
 mod header;
 mod read;
+mod side_path;
 mod write;
+
+pub(crate) use side_path::{SidePath, SidePaths};
 
 use crate::{
     Error, Result,
@@ -79,18 +82,6 @@ impl AdapterSet {
             self.pairs.resize_with(id + 1, Vec::new);
         }
         self.pairs[id].push(pair);
-    }
-
-    /// The same numbers outside any gradient graph.
-    pub(crate) fn detached(&self) -> Self {
-        let detach = |pair: &LoraPair| LoraPair { a: pair.a.detach(), b: pair.b.detach(), scale: pair.scale };
-        Self { pairs: self.pairs.iter().map(|pairs| pairs.iter().map(detach).collect()).collect() }
-    }
-
-    /// The lowest layer with a pair that gradients are wanted for.
-    pub(crate) fn first_trainable(&self) -> Option<LinearId> {
-        let trainable = |pair: &LoraPair| pair.a.track_op() || pair.b.track_op();
-        self.pairs.iter().position(|pairs| pairs.iter().any(trainable))
     }
 
     fn add(&mut self, layers: &HashMap<&str, &LinearInfo>, adapter: &Adapter, strength: f64) -> Result<Coverage> {

@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release -p atelier-engine --example ops_bench`
 
-use candle_core::{D, DType, Device, Result, Tensor, Var};
-use engine::{LoraPair, ops};
+use candle_core::{D, DType, Device, Result, Tensor};
+use engine::{Precision, ops};
 use std::{
     hint::black_box,
     time::{Duration, Instant},
@@ -45,32 +45,49 @@ fn products() -> engine::Result<()> {
         [(1, 256, 1536), (384, 256, 256), (384, 256, 1792), (384, 1280, 256), (256, 256, 768), (1024, 1024, 1024), (2048, 3072, 3072)]
     {
         let x = random(&[1, rows, inner])?;
+        let activation = ops::Activation::from(&x);
         let weight = random(&[columns, inner])?.to_dtype(DType::BF16)?;
-        let packed = ops::Weight::new(&weight)?;
+        let packed = ops::Weight::new(&weight, Precision::F32)?;
         let turned = weight.to_dtype(DType::F32)?.t()?.contiguous()?;
         let flops = (2 * rows * inner * columns) as f64;
         let plain = fastest(|| x.broadcast_matmul(&turned).unwrap());
-        row(&format!("linear {rows}×{inner}×{columns}"), flops, fastest(|| ops::linear(&x, &packed, None).unwrap()), plain);
+        row(&format!("linear {rows}×{inner}×{columns}"), flops, fastest(|| ops::linear(&activation, &packed, None).unwrap()), plain);
     }
+    gelu_in_the_product()?;
     let (x, y) = (random(&[1, TOKENS, WIDTH])?, random(&[1, TOKENS, WIDTH])?);
-    let pair = LoraPair { a: random(&[16, WIDTH])?, b: random(&[WIDTH, 16])?, scale: 1.0 };
-    let plain = fastest(|| ops::plain::add_lora(&y, &x, &pair.a, &pair.b, 1.0).unwrap());
-    row("add_lora, rank 16", (4 * TOKENS * WIDTH * 16) as f64, fastest(|| ops::add_lora(&y, &x, &pair).unwrap()), plain);
+    let (a, b) = (random(&[16, WIDTH])?, random(&[WIDTH, 16])?);
+    let plain = fastest(|| ops::plain::add_lora(&y, &x, &a, &b, 1.0).unwrap());
+    let fast = fastest(|| ops::add_lora_up(&y, &ops::lora_down(&x, &a).unwrap(), &b, 1.0).unwrap());
+    row("LoRA, rank 16", (4 * TOKENS * WIDTH * 16) as f64, fast, plain);
+    Ok(())
+}
+
+fn gelu_in_the_product() -> engine::Result<()> {
+    let (x, weight) = (random(&[1, TOKENS, WIDTH])?, random(&[4 * WIDTH, WIDTH])?);
+    let activation = ops::Activation::from(&x);
+    let (packed, turned) = (ops::Weight::new(&weight, Precision::F32)?, weight.t()?.contiguous()?);
+    let plain = fastest(|| ops::plain::gelu(&x.broadcast_matmul(&turned).unwrap()).unwrap());
+    let flops = (8 * TOKENS * WIDTH * WIDTH) as f64;
+    row(
+        &format!("linear and GELU {TOKENS}×{WIDTH}×{}", 4 * WIDTH),
+        flops,
+        fastest(|| ops::linear_gelu(&activation, &packed, None).unwrap()),
+        plain,
+    );
     Ok(())
 }
 
 fn attention() -> engine::Result<()> {
     for tokens in [TOKENS, 1024] {
-        let [q, k, v] = [(); 3].map(|_| random(&[1, tokens, HEADS, HEAD]));
-        let (q, k, v) = (q?, k?, v?);
+        let qkv = random(&[1, tokens, 3, HEADS, HEAD])?;
         let flops = (4 * HEADS * tokens * tokens * HEAD) as f64;
-        let plain = fastest(|| ops::plain::attention(&q, &k, &v).unwrap());
-        row(&format!("attention {tokens}"), flops, fastest(|| ops::attention(&q, &k, &v).unwrap()), plain);
-        let [q, k, v] = [q, k, v].map(|x| Var::from_tensor(&x).map(|x| x.into_inner()));
-        let (q, k, v) = (q?, k?, v?);
-        let both = |f: &dyn Fn() -> Tensor| fastest(|| f().sum_all().unwrap().backward().unwrap());
-        let fast = both(&|| ops::attention(&q, &k, &v).unwrap());
-        row(&format!("attention {tokens}, with gradients"), 3.5 * flops, fast, both(&|| ops::plain::attention(&q, &k, &v).unwrap()));
+        let plain = fastest(|| ops::plain::packed_attention(&qkv).unwrap());
+        row(&format!("attention {tokens}"), flops, fastest(|| ops::packed_attention(&qkv, false).unwrap()), plain);
+        let g = random(&[1, tokens, HEADS * HEAD])?;
+        let fast = fastest(|| ops::packed_attention_gradient(&qkv, &ops::packed_attention(&qkv, true).unwrap(), &g).unwrap());
+        let inputs = [qkv];
+        let plain = fastest(|| ops::plain::with_gradients(&inputs, &g, |x| ops::plain::packed_attention(&x[0])).unwrap());
+        row(&format!("attention {tokens}, with gradients"), 3.5 * flops, fast, plain);
     }
     Ok(())
 }
@@ -79,20 +96,21 @@ fn chains() -> engine::Result<()> {
     let x = random(&[1, TOKENS, WIDTH])?;
     let wide = random(&[1, TOKENS, 4 * WIDTH])?;
     let [shift, scale] = [random(&[1, WIDTH])?, random(&[1, WIDTH])?];
-    let heads = x.reshape((1, TOKENS, HEADS, HEAD))?;
+    let qkv = random(&[1, TOKENS, 3, HEADS, HEAD])?;
     let weight = random(&[HEAD])?;
     let angles = random(&[TOKENS, HEAD / 2])?;
     let rope = ops::Rope { cos: angles.cos()?, sin: angles.sin()? };
+    let with = ops::QkNormRope { text: [&weight; 2], picture: [&weight; 2], text_tokens: 0, rope: &rope };
     let passes: [(&str, Box<dyn Fn() -> Tensor>, Box<dyn Fn() -> Tensor>); 4] = [
         (
             "layer_norm_modulate",
-            Box::new(|| ops::layer_norm_modulate(&x, &shift, &scale).unwrap()),
+            Box::new(|| ops::layer_norm_modulate(&x, &shift, &scale, ops::Reads::VALUES).unwrap().values().unwrap().clone()),
             Box::new(|| ops::plain::layer_norm_modulate(&x, &shift, &scale, 1e-6).unwrap()),
         ),
         (
-            "rms_norm_rope",
-            Box::new(|| ops::rms_norm_rope(&heads, &weight, &rope).unwrap()),
-            Box::new(|| ops::plain::rms_norm_rope(&heads, &weight, &rope.cos, &rope.sin, 1e-6).unwrap()),
+            "qk_norm_rope, queries and keys",
+            Box::new(|| ops::qk_norm_rope(&qkv, with).unwrap()),
+            Box::new(|| ops::plain::qk_norm_rope(&qkv, with, 1e-6).unwrap()),
         ),
         ("gelu, 4 × width", Box::new(|| ops::gelu(&wide).unwrap()), Box::new(|| ops::plain::gelu(&wide).unwrap())),
         (

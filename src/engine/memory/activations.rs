@@ -41,8 +41,8 @@ pub fn on_gpu(sizes: &Sizes, placement: Placement, workload: &Workload) -> Peak 
         Some(training) => kept_rows(model, training.checkpointing) + BACKWARD_ROWS,
     };
     let states = (alive * row as f64) as u64;
-    // Modulation acts on one vector a step: its weights stay with the host, unless an adapter sits on them.
-    let modulation = if trains.is_some_and(|training| training.modulation) { modulation_parameters(model) } else { 0 };
+    // Beside NF4, modulation's weights stay with the host.
+    let modulation = if placement.precision == Precision::Nf4 { 0 } else { modulation_parameters(model) };
     let (h, w) = (workload.size.height() / 8, workload.size.width() / 8);
     Peak {
         transformer: placement.precision.bytes_of(block_parameters(model)) + (other_parameters(model) + modulation) * element,
@@ -93,10 +93,10 @@ fn scratch(precision: Precision, largest: u64) -> u64 {
     }
 }
 
-/// A single block's last product, [width, 5·width].
+/// A feed-forward's, [4·width, width].
 fn largest_of_block(model: &Config) -> u64 {
     let width = model.inner_dim() as u64;
-    5 * width * width
+    4 * width * width
 }
 
 fn largest_of_t5(t5: &T5Config) -> u64 {

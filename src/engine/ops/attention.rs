@@ -1,35 +1,98 @@
-//! Attention without a score tensor in memory: some query rows against all keys at a time; the backward pass makes its scores anew.
+//! Attention without a score tensor in memory: some query rows against all keys at a time; the gradient makes its scores anew.
 
 use super::matrix::{Matrix, MatrixMut, Right, Write, product_block};
 use super::simd::{exp, maximum, sum, sum2, vectorised};
-use super::storage::{self, output};
+use super::storage::{self, by_rows, output};
 use crate::Result;
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use candle_core::{DType, Tensor, bail};
 use rayon::prelude::*;
 use std::cell::RefCell;
+
+/// What attention leaves.
+#[derive(Clone, Debug)]
+pub struct Attended {
+    /// [B, S, H·D]
+    pub out: Tensor,
+    /// [B, H, S] f32: log Σ exp of each query's scaled scores. Kept if a gradient will be asked for.
+    pub log_sum_exp: Option<Tensor>,
+}
+
+/// softmax(q·kᵀ / √D)·v over all tokens. qkv: [B, S, 3, H, D]
+pub fn packed_attention(qkv: &Tensor, keep_log_sum_exp: bool) -> Result<Attended> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(qkv) {
+        return Ok(super::gpu::packed_attention(qkv, keep_log_sum_exp)?);
+    }
+    let (qkv, dims) = (qkv.contiguous()?, Dims::packed(qkv)?);
+    Ok(storage::with_slice(&qkv, |values| {
+        let mut sums = vec![0.0; if keep_log_sum_exp { dims.b * dims.h * dims.s } else { 0 }];
+        let kept = keep_log_sum_exp.then_some(&mut sums[..]);
+        let out = output(values.len() / 3, |out| forward(dims, dims.thirds(values), Scores { scale: dims.scale(), bias: None }, kept, out));
+        Ok::<_, candle_core::Error>(Attended {
+            out: storage::from_vec(out, (dims.b, dims.s, dims.h * dims.d))?,
+            log_sum_exp: keep_log_sum_exp.then(|| storage::from_vec(sums, (dims.b, dims.h, dims.s))).transpose()?,
+        })
+    })??)
+}
+
+/// dqkv, packed as qkv. attended: what [`packed_attention`] left, log-sum-exp included; g: [B, S, H·D].
+pub fn packed_attention_gradient(qkv: &Tensor, attended: &Attended, g: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(qkv) {
+        return Ok(super::gpu::packed_attention_gradient(qkv, attended, g)?);
+    }
+    let Some(log_sum_exp) = &attended.log_sum_exp else {
+        return Err(crate::Error::invalid("the gradient of attention needs the log-sum-exp of its forward pass"));
+    };
+    let (qkv, g, dims) = (qkv.contiguous()?, g.contiguous()?, Dims::packed(qkv)?);
+    if g.dims() != [dims.b, dims.s, dims.h * dims.d] || attended.out.dims() != g.dims() {
+        return Err(crate::Error::invalid(format!("a gradient {:?} of attention over {:?}", g.dims(), qkv.dims())));
+    }
+    Ok(storage::with_slices([&qkv, &attended.out, log_sum_exp, &g], |[values, out, log_sum_exp, g]| {
+        storage::from_vec(backward(dims, dims.thirds(values), out, log_sum_exp, g), qkv.shape())
+    })??)
+}
 
 /// softmax(q·kᵀ / √D)·v. q, k, v: [B, S, H, D] → [B, S, H·D].
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     if !storage::on_cpu(&[q, k, v]) {
         return Ok(super::plain::attention(q, k, v)?);
     }
-    let scale = 1.0 / (q.dim(3)? as f32).sqrt();
-    Ok(q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Attention { scale, bias: None })?)
+    separate([q, k, v], Scores { scale: 1.0 / (q.dim(3)? as f32).sqrt(), bias: None })
 }
 
-/// softmax(scale·q·kᵀ + bias)·v, for the text encoders: no gradient. bias: [H or 1, S, S], −∞ where a query must not look.
+/// softmax(scale·q·kᵀ + bias)·v, for the text encoders. bias: [H or 1, S, S], −∞ where a query must not look.
 pub fn attention_with_bias(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: &Tensor) -> Result<Tensor> {
     if !storage::on_cpu(&[q, k, v]) {
         return Ok(super::plain::attention_with_bias(q, k, v, scale, bias)?);
     }
-    let op = Attention { scale: scale as f32, bias: Some(bias.to_dtype(DType::F32)?.contiguous()?) };
-    Ok(q.contiguous()?.apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &op)?)
+    let (_, s, h, _) = q.dims4()?;
+    if !matches!(bias.dims(), [heads, rows, columns] if (*heads == 1 || *heads == h) && [*rows, *columns] == [s; 2]) {
+        return Err(crate::Error::invalid(format!("attention of {:?} with a bias of {:?}", q.shape(), bias.shape())));
+    }
+    let bias = bias.to_dtype(DType::F32)?.contiguous()?;
+    storage::with_slice(&bias, |bias| separate([q, k, v], Scores { scale: scale as f32, bias: Some(bias) }))?
 }
 
-struct Attention {
+/// Attention of q, k and v in tensors of their own.
+fn separate(qkv: [&Tensor; 3], scores: Scores) -> Result<Tensor> {
+    let (b, s, h, d) = qkv[0].dims4()?;
+    if qkv.iter().any(|x| x.shape() != qkv[0].shape()) {
+        return Err(crate::Error::invalid(format!("attention of {:?}, {:?} and {:?}", qkv[0].shape(), qkv[1].shape(), qkv[2].shape())));
+    }
+    let (dims, [q, k, v]) = (Dims { b, s, h, d }, qkv.map(Tensor::contiguous));
+    Ok(storage::with_slices([&q?, &k?, &v?], |qkv| {
+        let heads = qkv.map(|values| Heads { values, row: h * d });
+        storage::filled((b, s, h * d), |out| forward(dims, heads, scores, None, out))
+    })??)
+}
+
+/// What turns q·kᵀ into scores.
+#[derive(Clone, Copy)]
+struct Scores<'a> {
     scale: f32,
     /// [H or 1, S, S]
-    bias: Option<Tensor>,
+    bias: Option<&'a [f32]>,
 }
 
 /// Lengths of [B, S, H, D].
@@ -42,102 +105,96 @@ struct Dims {
 }
 
 impl Dims {
-    fn of(shape: &Shape) -> candle_core::Result<Self> {
-        let (b, s, h, d) = shape.dims4()?;
-        Ok(Self { b, s, h, d })
+    fn packed(qkv: &Tensor) -> candle_core::Result<Self> {
+        match qkv.dims5()? {
+            (b, s, 3, h, d) => Ok(Self { b, s, h, d }),
+            _ => bail!("packed attention of {:?}: [B, S, 3, H, D] is needed", qkv.shape()),
+        }
     }
 
-    /// The [S, D] of one head.
-    fn head(self, x: &[f32], picture: usize, head: usize) -> Matrix<'_> {
-        let Self { s, h, d, .. } = self;
-        Matrix::strided(&x[(picture * s * h + head) * d..], s, d, h * d)
+    fn scale(self) -> f32 {
+        1.0 / (self.d as f32).sqrt()
+    }
+
+    /// q, k and v in [B, S, 3, H, D].
+    fn thirds(self, qkv: &[f32]) -> [Heads<'_>; 3] {
+        let width = self.h * self.d;
+        [0, 1, 2].map(|third| Heads { values: qkv.get(third * width..).unwrap_or_default(), row: 3 * width })
     }
 }
 
-impl CustomOp3 for Attention {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
+/// Queries, keys or values of all heads; the rows of tokens are `row` apart.
+#[derive(Clone, Copy)]
+struct Heads<'a> {
+    values: &'a [f32],
+    row: usize,
+}
 
-    fn cpu_fwd(
-        &self,
-        q: &CpuStorage,
-        lq: &Layout,
-        k: &CpuStorage,
-        lk: &Layout,
-        v: &CpuStorage,
-        lv: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let dims = Dims::of(lq.shape())?;
-        if lk.shape() != lq.shape() || lv.shape() != lq.shape() {
-            candle_core::bail!("attention of {:?}, {:?} and {:?}", lq.shape(), lk.shape(), lv.shape());
-        }
-        let (q, k, v) = (storage::slice(q, lq)?, storage::slice(k, lk)?, storage::slice(v, lv)?);
-        let run = |bias: Option<&[f32]>| output(q.len(), |out| forward(dims, [q, k, v], self.scale, bias, out));
-        let out = match &self.bias {
-            None => run(None),
-            Some(bias) if matches!(bias.dims(), [heads, s, t] if (*heads == 1 || *heads == dims.h) && [*s, *t] == [dims.s; 2]) => {
-                storage::with_slice(bias, |bias| run(Some(bias)))?
-            }
-            Some(bias) => candle_core::bail!("attention of {:?} with a bias of {:?}", lq.shape(), bias.shape()),
-        };
-        Ok((CpuStorage::F32(out), (dims.b, dims.s, dims.h * dims.d).into()))
-    }
-
-    fn bwd(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        _out: &Tensor,
-        gradient: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dims = Dims::of(q.shape())?;
-        let gradient = gradient.contiguous()?;
-        let [dq, dk, dv] = storage::with_slices([q, k, v, &gradient], |inputs| backward(dims, inputs, self.scale))?;
-        let like = |data: Vec<f32>, x: &Tensor| storage::from_vec(data, x.shape()).map(Some);
-        Ok((like(dq, q)?, like(dk, k)?, like(dv, v)?))
+impl<'a> Heads<'a> {
+    /// The [S, D] of one head, numbered over all pictures.
+    fn head(self, Dims { s, h, d, .. }: Dims, index: usize) -> Matrix<'a> {
+        Matrix::strided(&self.values[index / h * s * self.row + index % h * d..], s, d, self.row)
     }
 }
 
 thread_local!(static SCORES: RefCell<[Vec<f32>; 2]> = RefCell::default());
 
-fn forward(dims: Dims, [q, k, v]: [&[f32]; 3], scale: f32, bias: Option<&[f32]>, out: &mut [f32]) {
+/// `log_sum_exp`: [B, H, S], to be filled.
+fn forward(dims: Dims, [q, k, v]: [Heads; 3], with: Scores, log_sum_exp: Option<&mut [f32]>, out: &mut [f32]) {
     const ROWS: usize = 32;
     let Dims { b, s, h, d } = dims;
-    let head = |index: usize| (dims.head(k, index / h, index % h).t(), dims.head(v, index / h, index % h));
-    let packed: Vec<(Right, Right)> = (0..b * h).into_par_iter().map(head).map(|(k, v)| (Right::pack(k), Right::pack(v))).collect();
+    let packed = |index: usize| (Right::pack(k.head(dims, index).t()), Right::pack(v.head(dims, index)));
+    let packed: Vec<(Right, Right)> = (0..b * h).into_par_iter().map(packed).collect();
     let blocks = out.chunks_exact_mut(s * h * d).enumerate().flat_map(|(picture, out)| {
         let blocks = MatrixMut::new(out, s, h * d).blocks(ROWS, d);
-        blocks.into_iter().map(move |(row, column, block)| (picture, row, column / d, block))
+        blocks.into_iter().map(move |(row, column, block)| (picture * h + column / d, row, block))
     });
-    blocks.collect::<Vec<_>>().into_par_iter().for_each(|(picture, row, head, mut block)| {
-        let (rows, (k, v)) = (block.rows(), &packed[picture * h + head]);
+    let mut blocks: Vec<_> = blocks.map(|(head, row, block)| (head, row, block, None)).collect();
+    if let Some(log_sum_exp) = log_sum_exp {
+        // By rows, then heads, as the blocks are.
+        let mut parts: Vec<_> = log_sum_exp.chunks_exact_mut(s).map(|head| head.chunks_mut(ROWS)).collect();
+        blocks.iter_mut().for_each(|(head, _, _, part)| *part = parts[*head].next());
+    }
+    blocks.into_par_iter().for_each(|(head, row, mut block, log_sum_exp)| {
+        let (rows, (k, v)) = (block.rows(), &packed[head]);
         SCORES.with_borrow_mut(|[scores, _]| {
             scores.resize(rows * s, 0.0);
-            product_block(dims.head(q, picture, head).narrow(row, rows), k, 0, MatrixMut::new(scores, rows, s), Write::Replace);
-            if let Some(bias) = bias {
-                let bias = if bias.len() == s * s { bias } else { &bias[head * s * s..] };
+            product_block(q.head(dims, head).narrow(row, rows), k, 0, MatrixMut::new(scores, rows, s), Write::Replace);
+            let mut scale = with.scale;
+            if let Some(bias) = with.bias {
+                let bias = if bias.len() == s * s { bias } else { &bias[head % h * s * s..] };
                 add_bias(scores, scale, &bias[row * s..]);
+                scale = 1.0;
             }
-            let mut sums = [0.0; ROWS];
-            exponentiate(scores, s, if bias.is_some() { 1.0 } else { scale }, &mut sums);
+            let mut totals = [Total::default(); ROWS];
+            exponentiate(scores, s, scale, &mut totals);
             product_block(Matrix::new(scores, rows, s), v, 0, block.reborrow(), Write::Replace);
-            for row in 0..rows {
-                divide(block.row_mut(row), sums[row]);
+            for (row, total) in totals[..rows].iter().enumerate() {
+                divide(block.row_mut(row), total.sum);
+            }
+            for (kept, total) in log_sum_exp.into_iter().flatten().zip(&totals) {
+                *kept = total.most * scale + total.sum.ln();
             }
         });
     });
 }
 
-/// dq, dk and dv; heads in parallel. With P the weights and dP = dO·Vᵀ: dS = scale·P∘(dP − Σ P∘dP), dQ = dS·K, dK = dSᵀ·Q, dV = Pᵀ·dO.
-fn backward(dims: Dims, [q, k, v, g]: [&[f32]; 4], scale: f32) -> [Vec<f32>; 3] {
-    let Dims { s, h, d, .. } = dims;
-    let mut gradients = [(); 3].map(|_| vec![0.0; q.len()]);
-    let [dq, dk, dv] = gradients.each_mut().map(|x| heads_of(x, dims));
-    dq.into_par_iter().zip(dk).zip(dv).enumerate().for_each(|(index, ((mut dq, mut dk), mut dv))| {
-        let [q, k, v, g] = [q, k, v, g].map(|x| dims.head(x, index / h, index % h));
+/// dq, dk and dv, packed; heads in parallel. With P = exp(scale·q·kᵀ − log-sum-exp), the weights, and dP = dO·Vᵀ:
+/// dS = scale·P∘(dP − Σ O·dO), dQ = dS·K, dK = dSᵀ·Q, dV = Pᵀ·dO.
+fn backward(dims: Dims, [q, k, v]: [Heads; 3], out: &[f32], log_sum_exp: &[f32], g: &[f32]) -> Vec<f32> {
+    let Dims { b, s, h, d } = dims;
+    let mut gradients = vec![0.0; 3 * g.len()];
+    let agreements = agreements(dims, out, g);
+    let (g, scale) = (Heads { values: g, row: h * d }, dims.scale());
+    // For each picture dq, dk and dv of every head in turn.
+    let parts = gradients.chunks_exact_mut((3 * s * h * d).max(1)).flat_map(|qkv| MatrixMut::new(qkv, s, 3 * h * d).blocks(s, d));
+    let mut parts: Vec<_> = parts.map(|(_, _, part)| Some(part)).collect();
+    let mut part = |index: usize, third: usize| parts[index / h * 3 * h + third * h + index % h].take().expect("every part once");
+    let heads: Vec<_> = (0..b * h).map(|index| (index, [part(index, 0), part(index, 1), part(index, 2)])).collect();
+    heads.into_par_iter().for_each(|(index, [mut dq, mut dk, mut dv])| {
+        let [q, k, v, g] = [q, k, v, g].map(|x| x.head(dims, index));
         let (keys, keys_turned, values_turned) = (Right::pack(k), Right::pack(k.t()), Right::pack(v.t()));
+        let (sums, agreements) = (&log_sum_exp[index * s..][..s], &agreements[index * s..][..s]);
         let step = rows_at_a_time(s);
         SCORES.with_borrow_mut(|[weights, slopes]| {
             for row in (0..s).step_by(step) {
@@ -147,9 +204,7 @@ fn backward(dims: Dims, [q, k, v, g]: [&[f32]; 4], scale: f32) -> [Vec<f32>; 3] 
                 slopes.resize(rows * s, 0.0);
                 product_block(q, &keys_turned, 0, MatrixMut::new(weights, rows, s), Write::Replace);
                 product_block(g, &values_turned, 0, MatrixMut::new(slopes, rows, s), Write::Replace);
-                let mut sums = vec![0.0; rows];
-                exponentiate(weights, s, scale, &mut sums);
-                score_gradients(weights, slopes, s, scale, &sums);
+                score_gradients(weights, slopes, s, scale, &sums[row..], &agreements[row..]);
                 let (weights, slopes) = (Matrix::new(weights, rows, s), Matrix::new(slopes, rows, s));
                 product_block(weights.t(), &Right::pack(g), 0, dv.reborrow(), Write::Add);
                 product_block(slopes.t(), &Right::pack(q), 0, dk.reborrow(), Write::Add);
@@ -157,8 +212,20 @@ fn backward(dims: Dims, [q, k, v, g]: [&[f32]; 4], scale: f32) -> [Vec<f32>; 3] 
             }
         });
     });
-    debug_assert!(gradients.iter().all(|x| x.len() == dims.b * s * h * d));
     gradients
+}
+
+/// Σ O·dO of every query, [B, H, S].
+fn agreements(Dims { b, s, h, d }: Dims, out: &[f32], g: &[f32]) -> Vec<f32> {
+    output(b * h * s, |sums| {
+        by_rows(sums, s, |first, sums| {
+            for (index, sum) in sums.iter_mut().enumerate() {
+                let (head, token) = (first + index / s, index % s);
+                let at = ((head / h * s + token) * h + head % h) * d;
+                *sum = dot(&out[at..][..d], &g[at..][..d]);
+            }
+        });
+    })
 }
 
 /// Enough rows that the sums over them are worth their loads and stores, few enough that their scores stay in the second cache.
@@ -167,10 +234,18 @@ fn rows_at_a_time(s: usize) -> usize {
     (VALUES / s.max(1) / 32 * 32).clamp(32, 128)
 }
 
-/// The [S, D] of every head, in order.
-fn heads_of(x: &mut [f32], Dims { s, h, d, .. }: Dims) -> Vec<MatrixMut<'_>> {
-    let blocks = x.chunks_exact_mut(s * h * d).flat_map(|x| MatrixMut::new(x, s, h * d).blocks(s, d));
-    blocks.map(|(_, _, head)| head).collect()
+/// Of a row of scores.
+#[derive(Clone, Copy, Default)]
+struct Total {
+    most: f32,
+    /// Σ e^(scale·(x − most))
+    sum: f32,
+}
+
+vectorised! {
+    fn dot(x: &[f32], y: &[f32]) -> f32 {
+        sum2(x, y, |x, y| x * y)
+    }
 }
 
 vectorised! {
@@ -182,14 +257,14 @@ vectorised! {
 }
 
 vectorised! {
-    /// Each row becomes e^(scale·(x − its largest)); `sums` gets the sums.
-    fn exponentiate(scores: &mut [f32], width: usize, scale: f32, sums: &mut [f32]) {
-        for (row, total) in scores.chunks_exact_mut(width).zip(sums) {
+    /// Each row becomes e^(scale·(x − its largest)).
+    fn exponentiate(scores: &mut [f32], width: usize, scale: f32, totals: &mut [Total]) {
+        for (row, total) in scores.chunks_exact_mut(width).zip(totals) {
             let most = maximum(row);
             for x in row.iter_mut() {
                 *x = exp((*x - most) * scale);
             }
-            *total = sum(row, |x| x);
+            *total = Total { most, sum: sum(row, |x| x) };
         }
     }
 }
@@ -204,16 +279,13 @@ vectorised! {
 }
 
 vectorised! {
-    /// Normalises the rows of `weights` by `sums`, and turns dP in `slopes` into dS.
-    fn score_gradients(weights: &mut [f32], slopes: &mut [f32], width: usize, scale: f32, sums: &[f32]) {
-        for ((weights, slopes), total) in weights.chunks_exact_mut(width).zip(slopes.chunks_exact_mut(width)).zip(sums) {
-            let inverse = 1.0 / total;
-            for weight in weights.iter_mut() {
-                *weight *= inverse;
-            }
-            let common = sum2(weights, slopes, |p, dp| p * dp);
-            for (slope, weight) in slopes.iter_mut().zip(weights.iter()) {
-                *slope = (*slope - common) * weight * scale;
+    /// Turns scores into weights, and dP in `slopes` into dS.
+    fn score_gradients(weights: &mut [f32], slopes: &mut [f32], width: usize, scale: f32, sums: &[f32], agreements: &[f32]) {
+        let rows = weights.chunks_exact_mut(width).zip(slopes.chunks_exact_mut(width));
+        for (((weights, slopes), &sum), &agreement) in rows.zip(sums).zip(agreements) {
+            for (weight, slope) in weights.iter_mut().zip(slopes) {
+                *weight = exp(*weight * scale - sum);
+                *slope = (*slope - agreement) * *weight * scale;
             }
         }
     }
@@ -224,18 +296,38 @@ mod tests {
     use super::*;
     use crate::ops::{plain, testing::*};
 
+    const SIZES: [(usize, usize, usize, usize); 5] = [(1, 1, 1, 8), (3, 7, 2, 24), (1, 129, 4, 64), (1, 65, 2, 128), (2, 33, 3, 40)];
+
     #[test]
     fn agrees_with_plain() {
-        for (seed, (b, s, h, d)) in [(1, 1, 1, 8), (3, 7, 2, 24), (1, 129, 4, 64), (1, 65, 2, 128), (2, 33, 3, 40)].into_iter().enumerate()
-        {
-            let inputs = [0, 1, 2].map(|i| tensor(seed as u64 * 10 + i, (b, s, h, d)));
+        for (seed, (b, s, h, d)) in SIZES.into_iter().enumerate() {
             compare(
-                &format!("attention {b} {s} {h} {d}"),
-                &inputs,
-                |x| attention(&x[0], &x[1], &x[2]).unwrap(),
-                |x| plain::attention(&x[0], &x[1], &x[2]).unwrap(),
+                &format!("packed attention {b} {s} {h} {d}"),
+                &[tensor(seed as u64, (b, s, 3, h, d))],
+                |x| packed_attention(&x[0], false).unwrap().out,
+                |x, g| vec![packed_attention_gradient(&x[0], &packed_attention(&x[0], true).unwrap(), g).unwrap()],
+                |x| plain::packed_attention(&x[0]).unwrap(),
             );
         }
+    }
+
+    #[test]
+    fn separate_tensors_agree_with_plain() {
+        for (seed, (b, s, h, d)) in SIZES.into_iter().enumerate() {
+            let [q, k, v] = [0, 1, 2].map(|i| tensor(seed as u64 * 10 + i, (b, s, h, d)));
+            let ours = attention(&q, &k, &v).unwrap();
+            assert_close("attention", &ours, &plain::attention(&q, &k, &v).unwrap(), 2e-5);
+        }
+    }
+
+    #[test]
+    fn the_log_of_the_sums_is_kept() {
+        let (b, s, h, d) = (2, 41, 3, 16);
+        let qkv = tensor(1, (b, s, 3, h, d));
+        let [q, k] = [0, 1].map(|i| qkv.narrow(2, i, 1).unwrap().squeeze(2).unwrap().transpose(1, 2).unwrap().contiguous().unwrap());
+        let scores = (q.matmul(&k.t().unwrap()).unwrap() / (d as f64).sqrt()).unwrap();
+        let ours = packed_attention(&qkv, true).unwrap().log_sum_exp.unwrap();
+        assert_close("log-sum-exp", &ours, &scores.log_sum_exp(3).unwrap(), 1e-5);
     }
 
     #[test]
@@ -252,8 +344,8 @@ mod tests {
 
     #[test]
     fn large_scores_do_not_overflow() {
-        let q = (tensor(0, (1, 9, 1, 8)) * 100.0).unwrap();
-        let out = attention(&q, &q, &q).unwrap();
-        assert_close("attention", &out, &plain::attention(&q, &q, &q).unwrap(), 2e-5);
+        let qkv = (tensor(0, (1, 9, 3, 1, 8)) * 100.0).unwrap();
+        let out = packed_attention(&qkv, false).unwrap().out;
+        assert_close("attention", &out, &plain::packed_attention(&qkv).unwrap(), 2e-5);
     }
 }

@@ -33,7 +33,7 @@ enum Form {
     Lines(Vec<f32>),
     /// [out, in·k·k]
     Rows(Vec<f32>),
-    /// Weight and bias in f32, on a device that has its own convolution.
+    /// Weight and bias as they were given, on a device that has its own convolution.
     Tensor(Tensor, Tensor),
 }
 
@@ -45,9 +45,13 @@ impl ConvWeight {
 
     fn for_unit(unit: Unit, weight: &Tensor, bias: &Tensor) -> Result<Self> {
         let (outputs, inputs, kernel, _) = weight.dims4()?;
-        let (weight, bias) = (weight.to_dtype(DType::F32)?.contiguous()?, bias.to_dtype(DType::F32)?.contiguous()?);
-        let form = if weight.device().is_cpu() { Self::packed(unit, &weight)? } else { Form::Tensor(weight, bias.clone()) };
-        Ok(Self(Arc::new(Held { outputs, inputs, kernel, bias: bias.flatten_all()?.to_vec1()?, form })))
+        let (bias, form) = if weight.device().is_cpu() {
+            let form = Self::packed(unit, &weight.to_dtype(DType::F32)?.contiguous()?)?;
+            (bias.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?, form)
+        } else {
+            (Vec::new(), Form::Tensor(weight.contiguous()?, bias.contiguous()?))
+        };
+        Ok(Self(Arc::new(Held { outputs, inputs, kernel, bias, form })))
     }
 
     fn packed(unit: Unit, weight: &Tensor) -> Result<Form> {

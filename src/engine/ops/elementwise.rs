@@ -1,71 +1,87 @@
-//! GELU and the gated residual, forward and backward.
+//! GELU and the gated residual, with their gradients.
 
+use super::activation::{Activation, Reads};
 use super::simd::{exp, vectorised};
-use super::storage::{self, by_rows, output};
+use super::storage::{self, by_rows};
 use crate::Result;
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Shape, Tensor};
+use candle_core::{Tensor, bail};
 
-/// residual + gate·x. residual, x: [B, S, C]; gate: [B, C].
+/// residual + gate·x. residual, x: [B, S, C]; gate: [B, C]. The residual's gradient is the sum's.
 pub fn gate_residual(residual: &Tensor, gate: &Tensor, x: &Tensor) -> Result<Tensor> {
-    if !storage::on_cpu(&[residual, gate, x]) {
-        return Ok(super::plain::gate_residual(residual, gate, x)?);
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::gate_residual(residual, gate, x)?);
     }
-    Ok(residual.contiguous()?.apply_op3(&gate.contiguous()?, &x.contiguous()?, GateResidual)?)
+    let (tokens, width) = gated_sizes(gate, x)?;
+    if residual.dims() != x.dims() {
+        return Err(crate::Error::invalid(format!("a residual {:?} meets {:?}", residual.dims(), x.dims())));
+    }
+    let [residual, gate, x] = [residual.contiguous()?, gate.contiguous()?, x.contiguous()?];
+    Ok(storage::with_slices([&residual, &gate, &x], |[residual, gate, values]| {
+        storage::filled(x.shape(), |y| by_rows(y, width, |first, y| add_gated(residual, gate, values, (tokens, width), first, y)))
+    })??)
+}
+
+/// dx = gate·g. gate: [B, C]; g: [B, S, C]
+pub fn gate_gradient_x(gate: &Tensor, g: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(g) {
+        return Ok(super::gpu::gate_gradient_x(gate, g)?);
+    }
+    let (tokens, width) = gated_sizes(gate, g)?;
+    let (gate, g) = (gate.contiguous()?, g.contiguous()?);
+    Ok(storage::with_slices([&gate, &g], |[gate, values]| {
+        storage::filled(g.shape(), |dx| by_rows(dx, width, |first, dx| gated(gate, values, (tokens, width), first, dx)))
+    })??)
+}
+
+/// dgate = Σ x·g over the tokens of each picture. x, g: [B, S, C] → [B, C]
+pub fn gate_gradient(x: &Tensor, g: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::gate_gradient(x, g)?);
+    }
+    let (b, s, c) = x.dims3()?;
+    let (x, g) = (x.contiguous()?, g.contiguous()?);
+    Ok(storage::with_slices([&x, &g], |[x, g]| storage::filled((b, c), |sums| sum_products(x, g, (s, c), sums)))??)
 }
 
 /// GELU, tanh approximation.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if !storage::on_cpu(&[x]) {
-        return Ok(super::plain::gelu(x)?);
-    }
-    Ok(x.contiguous()?.apply_op1(Gelu)?)
+    Ok(gelu_for(x, Reads::VALUES)?.values()?.clone())
 }
 
-struct GateResidual;
-
-impl CustomOp3 for GateResidual {
-    fn name(&self) -> &'static str {
-        "gate-residual"
+/// The same in the forms that its readers want.
+pub fn gelu_for(x: &Tensor, reads: Reads) -> Result<Activation> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::gelu(x, reads)?);
     }
+    debug_assert!(reads == Reads::VALUES, "products on the CPU read values");
+    let x = x.contiguous()?;
+    let y = storage::with_slice(&x, |values| storage::filled(x.shape(), |y| by_rows(y, 1, |first, y| gelu_values(&values[first..], y))))??;
+    Ok(y.into())
+}
 
-    fn cpu_fwd(
-        &self,
-        residual: &CpuStorage,
-        lr: &Layout,
-        gate: &CpuStorage,
-        lg: &Layout,
-        x: &CpuStorage,
-        lx: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (b, s, c) = lx.shape().dims3()?;
-        if lg.shape().dims() != [b, c] || lr.shape() != lx.shape() {
-            candle_core::bail!("gate_residual of {:?}, {:?} and {:?}", lr.shape(), lg.shape(), lx.shape());
-        }
-        let (residual, gate, x) = (storage::slice(residual, lr)?, storage::slice(gate, lg)?, storage::slice(x, lx)?);
-        let y = output(x.len(), |y| by_rows(y, c, |first, y| add_gated(residual, gate, x, (s, c), first, y)));
-        Ok((CpuStorage::F32(y), lx.shape().clone()))
+/// dx = g·gelu′(x).
+pub fn gelu_gradient(x: &Tensor, g: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::gelu_gradient(x, g)?);
     }
+    let (x, g) = (x.contiguous()?, g.contiguous()?);
+    Ok(storage::with_slices([&x, &g], |[values, g]| {
+        storage::filled(x.shape(), |dx| by_rows(dx, 1, |first, dx| gelu_gradients(&values[first..], &g[first..], dx)))
+    })??)
+}
 
-    fn bwd(
-        &self,
-        residual: &Tensor,
-        gate: &Tensor,
-        x: &Tensor,
-        _y: &Tensor,
-        gradient: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (b, s, c) = x.dims3()?;
-        let gradient = gradient.contiguous()?;
-        let dx = || {
-            storage::with_slices([gate, &gradient], |[gate, g]| {
-                output(g.len(), |dx| by_rows(dx, c, |first, dx| gated(gate, g, (s, c), first, dx)))
-            })
-        };
-        let dgate = || storage::with_slices([x, &gradient], |[x, g]| output(b * c, |dgate| sum_products(x, g, (s, c), dgate)));
-        let dx = x.track_op().then(|| storage::from_vec(dx()?, x.shape())).transpose()?;
-        let dgate = gate.track_op().then(|| storage::from_vec(dgate()?, gate.shape())).transpose()?;
-        Ok((residual.track_op().then_some(gradient), dgate, dx))
+/// Tokens a picture and their width, of x: [B, S, C] with a gate: [B, C].
+fn gated_sizes(gate: &Tensor, x: &Tensor) -> candle_core::Result<(usize, usize)> {
+    let (b, s, c) = x.dims3()?;
+    if gate.dims() != [b, c] {
+        bail!("a gate {:?} meets {:?}", gate.dims(), x.dims());
     }
+    Ok((s, c))
 }
 
 vectorised! {
@@ -106,27 +122,6 @@ vectorised! {
     }
 }
 
-struct Gelu;
-
-impl CustomOp1 for Gelu {
-    fn name(&self) -> &'static str {
-        "gelu"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let x = storage::slice(x, layout)?;
-        Ok((CpuStorage::F32(output(x.len(), |y| by_rows(y, 1, |first, y| gelu_values(&x[first..], y)))), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let gradient = gradient.contiguous()?;
-        let dx = storage::with_slices([x, &gradient], |[x, g]| {
-            output(x.len(), |dx| by_rows(dx, 1, |first, dx| gelu_gradients(&x[first..], &g[first..], dx)))
-        })?;
-        storage::from_vec(dx, x.shape()).map(Some)
-    }
-}
-
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
 
@@ -135,6 +130,14 @@ const CUBIC: f32 = 0.044_715;
 fn gate_of_gelu(x: f32) -> f32 {
     let u = SQRT_2_OVER_PI * x * (1.0 + CUBIC * x * x);
     1.0 / (1.0 + exp(-2.0 * u))
+}
+
+vectorised! {
+    pub(super) fn gelu_in_place(values: &mut [f32]) {
+        for x in values {
+            *x *= gate_of_gelu(*x);
+        }
+    }
 }
 
 vectorised! {
@@ -169,6 +172,7 @@ mod tests {
                 &format!("gate_residual {b} {s} {c}"),
                 &inputs,
                 |x| gate_residual(&x[0], &x[1], &x[2]).unwrap(),
+                |x, g| vec![g.clone(), gate_gradient(&x[2], g).unwrap(), gate_gradient_x(&x[1], g).unwrap()],
                 |x| plain::gate_residual(&x[0], &x[1], &x[2]).unwrap(),
             );
         }
@@ -178,7 +182,13 @@ mod tests {
     fn gelu_agrees_with_plain() {
         for (seed, n) in [1, 129, 70_000].into_iter().enumerate() {
             let x = (tensor(seed as u64, n) * 4.0).unwrap();
-            compare(&format!("gelu {n}"), &[x], |x| gelu(&x[0]).unwrap(), |x| plain::gelu(&x[0]).unwrap());
+            compare(
+                &format!("gelu {n}"),
+                &[x],
+                |x| gelu(&x[0]).unwrap(),
+                |x, g| vec![gelu_gradient(&x[0], g).unwrap()],
+                |x| plain::gelu(&x[0]).unwrap(),
+            );
         }
     }
 }

@@ -8,6 +8,10 @@ use rayon::prelude::*;
 
 /// GroupNorm, then SiLU if `silu`. x: [B, C, H, W]; weight, bias: [C]; `groups` divides C.
 pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, epsilon: f64, silu: bool) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::group_norm(x, weight, bias, groups, epsilon, silu)?);
+    }
     if !storage::on_cpu(&[x, weight, bias]) {
         return Ok(super::plain::group_norm(x, weight, bias, groups, epsilon, silu)?);
     }

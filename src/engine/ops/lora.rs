@@ -1,135 +1,172 @@
-//! The side path of a LoRA pair, in two operations that add in place: h = x·Aᵀ and y + scale·h·Bᵀ.
+//! The side path of a LoRA pair, h = x·Aᵀ and y + scale·h·Bᵀ, in products that add in place, and its gradients.
 
 use super::matrix::{Matrix, MatrixMut, Right, Write, product};
 use super::storage::{self, output};
-use crate::{LoraPair, Result};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
+use crate::Result;
+use candle_core::{Tensor, bail};
 
-/// y + scale·(x·Aᵀ)·Bᵀ, with gradients for x, A and B. y: [.., out]; x: [.., in].
-pub fn add_lora(y: &Tensor, x: &Tensor, pair: &LoraPair) -> Result<Tensor> {
-    if !storage::on_cpu(&[y, x, &pair.a, &pair.b]) {
-        return Ok(super::plain::add_lora(y, x, &pair.a, &pair.b, pair.scale)?);
+/// h = x·Aᵀ. x: [.., in]; a: [r, in] → [.., r]
+pub fn lora_down(x: &Tensor, a: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::product(x, a)?);
     }
-    let hidden = x.contiguous()?.apply_op2(&pair.a.contiguous()?, Down)?;
-    Ok(y.contiguous()?.apply_op3(&hidden, &pair.b.contiguous()?, Up { scale: pair.scale as f32 })?)
+    let x = storage::rows(x)?;
+    let shape = storage::with_last(x.shape(), a.dim(0)?);
+    Ok(storage::with_matrices([&x, a], |[x, a]| {
+        check("x·Aᵀ", x.columns, a.columns)?;
+        storage::filled(shape, |h| product(x, &Right::pack(a.t()), MatrixMut::new(h, x.rows, a.rows), Write::Replace))
+    })??)
 }
 
-/// x·Aᵀ. x: [.., in]; A: [r, in] → [.., r]
-struct Down;
-
-/// y + scale·h·Bᵀ. y: [.., out]; h: [.., r]; B: [out, r]
-struct Up {
-    scale: f32,
+/// h += x·Aᵀ, for a further part of the input. h: [.., r]; x: [.., in]; a: [r, in], which may be some columns of a larger one.
+pub fn add_lora_down(h: &Tensor, x: &Tensor, a: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::add_product(h, x, a, 1.0)?);
+    }
+    let x = storage::rows(x)?;
+    Ok(storage::with_matrices([&x, a], |[x, a]| add(h, "x·Aᵀ", x, a.t()))??)
 }
 
-impl CustomOp2 for Down {
-    fn name(&self) -> &'static str {
-        "lora-down"
+/// y += scale·h·Bᵀ. y: [.., out], which may be some columns or tokens of a larger tensor; h: [.., r]; b: [out, r]
+pub fn add_lora_up(y: &Tensor, h: &Tensor, b: &Tensor, scale: f64) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(h) {
+        return Ok(super::gpu::add_product(y, h, b, scale)?);
     }
-
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, a: &CpuStorage, la: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (rank, inner) = la.shape().dims2()?;
-        let rows = rows(lx.shape(), inner)?;
-        let (x, a) = (storage::slice(x, lx)?, storage::slice(a, la)?);
-        let h = times(Matrix::new(x, rows, inner), Matrix::new(a, rank, inner).t());
-        Ok((CpuStorage::F32(h), with_last(lx.shape(), rank)))
+    if !storage::has_rows(y) {
+        return (0..y.dim(0)?).try_for_each(|i| add_lora_up(&y.narrow(0, i, 1)?, &h.narrow(0, i, 1)?, b, scale));
     }
-
-    fn bwd(&self, x: &Tensor, a: &Tensor, _h: &Tensor, gradient: &Tensor) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let (rank, inner) = a.dims2()?;
-        let rows = rows(x.shape(), inner)?;
-        let gradient = gradient.contiguous()?;
-        storage::with_slice(&gradient, |g| {
-            let g = Matrix::new(g, rows, rank);
-            let dx = x.track_op().then(|| storage::with_slice(a, |a| times(g, Matrix::new(a, rank, inner)))).transpose()?;
-            let da =
-                a.track_op().then(|| storage::with_slice(x, |x| turned(&times(Matrix::new(x, rows, inner).t(), g), rank))).transpose()?;
-            let tensor = |data: Option<Vec<f32>>, like: &Tensor| data.map(|data| storage::from_vec(data, like.shape())).transpose();
-            Ok((tensor(dx, x)?, tensor(da, a)?))
-        })?
-    }
+    Ok(storage::with_matrices([h, b], |[h, b]| {
+        let b = scaled(b, scale);
+        add(y, "h·Bᵀ", h, b.matrix().t())
+    })??)
 }
 
-impl CustomOp3 for Up {
-    fn name(&self) -> &'static str {
-        "lora-up"
+/// dh = scale·g·B. g: [.., out]; b: [out, r] → [.., r]
+pub fn lora_up_gradient(g: &Tensor, b: &Tensor, scale: f64) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(g) {
+        return Ok(super::gpu::product_gradient(g, b, scale)?);
     }
+    let g = storage::rows(g)?;
+    let shape = storage::with_last(g.shape(), b.dim(1)?);
+    Ok(storage::with_matrices([&g, b], |[g, b]| {
+        check("g·B", g.columns, b.rows)?;
+        let right = Right::pack(scaled(b, scale).matrix());
+        storage::filled(shape, |dh| product(g, &right, MatrixMut::new(dh, g.rows, right.columns()), Write::Replace))
+    })??)
+}
 
-    fn cpu_fwd(
-        &self,
-        y: &CpuStorage,
-        ly: &Layout,
-        h: &CpuStorage,
-        lh: &Layout,
-        b: &CpuStorage,
-        lb: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (columns, rank) = lb.shape().dims2()?;
-        let rows = rows(lh.shape(), rank)?;
-        if ly.shape().elem_count() != rows * columns {
-            candle_core::bail!("a LoRA pair of {columns} outputs cannot be added to {:?}", ly.shape());
+/// dx += dh·A. dx: [.., in]; dh: [.., r]; a: [r, in]
+pub fn add_lora_down_gradient(dx: &Tensor, dh: &Tensor, a: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(dh) {
+        return Ok(super::gpu::add_product_gradient(dx, dh, a)?);
+    }
+    Ok(storage::with_matrices([dh, a], |[dh, a]| add(dx, "dh·A", dh, a))??)
+}
+
+/// dW += factor·gᵀ·x over all rows: dA from (dh, x), dB from (g, h). dw: [n, k] f32; g: [.., n]; x: [.., k]
+pub fn add_matrix_gradient(dw: &Tensor, g: &Tensor, x: &Tensor, factor: f64) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(g) {
+        return Ok(super::gpu::add_matrix_gradient(dw, g, x, factor)?);
+    }
+    let (g, x) = (storage::rows(g)?, storage::rows(x)?);
+    Ok(storage::with_matrices([&g, &x], |[g, x]| {
+        check("gᵀ·x", g.rows, x.rows)?;
+        if g.columns >= x.columns {
+            let x = scaled(x, factor);
+            return add(dw, "gᵀ·x", g.t(), x.matrix());
         }
-        let (y, h, b) = (storage::slice(y, ly)?, storage::slice(h, lh)?, storage::slice(b, lb)?);
-        let right = Right::pack(Matrix::new(&scaled(b, self.scale), columns, rank).t());
-        let sum = output(y.len(), |sum| {
-            sum.copy_from_slice(y);
-            product(Matrix::new(h, rows, rank), &right, MatrixMut::new(sum, rows, columns), Write::Add);
-        });
-        Ok((CpuStorage::F32(sum), ly.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        y: &Tensor,
-        h: &Tensor,
-        b: &Tensor,
-        _sum: &Tensor,
-        gradient: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (columns, rank) = b.dims2()?;
-        let rows = rows(h.shape(), rank)?;
-        let gradient = gradient.contiguous()?;
-        let (dh, db) = storage::with_slice(&gradient, |g| {
-            let g = Matrix::new(g, rows, columns);
-            let dh = storage::with_slice(b, |b| times(g, Matrix::new(&scaled(b, self.scale), columns, rank)))?;
-            let db = storage::with_slice(h, |h| times(g.t(), Matrix::new(&scaled(h, self.scale), rows, rank)))?;
-            candle_core::Result::Ok((storage::from_vec(dh, h.shape())?, storage::from_vec(db, b.shape())?))
-        })??;
-        Ok((y.track_op().then_some(gradient), Some(dh), b.track_op().then_some(db)))
-    }
+        // The right operand is packed, so the narrow matrix goes there: (xᵀ·g)ᵀ.
+        let right = Right::pack(scaled(g, factor).matrix());
+        let turned = output(x.columns * g.columns, |out| product(x.t(), &right, MatrixMut::new(out, x.columns, g.columns), Write::Replace));
+        storage::change_matrix(dw, |mut dw| {
+            for row in 0..dw.rows() {
+                dw.row_mut(row).iter_mut().zip(turned.iter().skip(row).step_by(g.columns)).for_each(|(sum, term)| *sum += term);
+            }
+            Ok(())
+        })
+    })??)
 }
 
-fn times(left: Matrix, right: Matrix) -> Vec<f32> {
-    output(left.rows * right.columns, |out| {
-        product(left, &Right::pack(right), MatrixMut::new(out, left.rows, right.columns), Write::Replace)
+/// out += left·right
+fn add(out: &Tensor, what: &str, left: Matrix, right: Matrix) -> candle_core::Result<()> {
+    check(what, left.columns, right.rows)?;
+    let right = Right::pack(right);
+    storage::change_matrix(out, |out| {
+        if (out.rows(), out.columns()) != (left.rows, right.columns()) {
+            bail!("{what}: [{}, {}] cannot be added to [{}, {}]", left.rows, right.columns(), out.rows(), out.columns());
+        }
+        product(left, &right, out, Write::Add);
+        Ok(())
     })
 }
 
-fn rows(shape: &Shape, inner: usize) -> candle_core::Result<usize> {
-    match shape.dims().last() {
-        Some(&last) if last == inner => Ok(shape.elem_count() / inner.max(1)),
-        last => candle_core::bail!("a LoRA matrix over {inner} features was given {last:?}"),
+fn check(what: &str, left: usize, right: usize) -> candle_core::Result<()> {
+    if left != right {
+        bail!("{what} of a LoRA pair: {left} features meet {right}");
     }
+    Ok(())
 }
 
-fn with_last(shape: &Shape, last: usize) -> Shape {
-    let leading = &shape.dims()[..shape.rank() - 1];
-    leading.iter().copied().chain([last]).collect::<Vec<_>>().into()
+/// A small matrix times a number.
+struct Scaled {
+    values: Vec<f32>,
+    rows: usize,
+    columns: usize,
 }
 
-fn scaled(values: &[f32], scale: f32) -> Vec<f32> {
-    values.iter().map(|x| x * scale).collect()
+fn scaled(matrix: Matrix, factor: f64) -> Scaled {
+    let mut values = matrix.to_rows();
+    values.iter_mut().for_each(|x| *x *= factor as f32);
+    Scaled { values, rows: matrix.rows, columns: matrix.columns }
 }
 
-/// [n, rank] → [rank, n]
-fn turned(data: &[f32], rank: usize) -> Vec<f32> {
-    (0..rank).flat_map(|r| data.iter().skip(r).step_by(rank).copied()).collect()
+impl Scaled {
+    fn matrix(&self) -> Matrix<'_> {
+        Matrix::new(&self.values, self.rows, self.columns)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ops::{plain, testing::*};
+
+    /// y + scale·(x·Aᵀ)·Bᵀ and its gradients in the operations above, x in two parts.
+    fn value(x: &[Tensor], scale: f64) -> Tensor {
+        let y = x[0].copy().unwrap();
+        add_lora_up(&y, &hidden(&x[1], &x[2]), &x[3], scale).unwrap();
+        y
+    }
+
+    fn parts(x: &Tensor) -> [Tensor; 2] {
+        let (last, width) = (x.rank() - 1, x.dim(x.rank() - 1).unwrap());
+        [x.narrow(last, 0, 8).unwrap(), x.narrow(last, 8, width - 8).unwrap()]
+    }
+
+    fn hidden(x: &Tensor, a: &Tensor) -> Tensor {
+        let ([x0, x1], [a0, a1]) = (parts(x), parts(a));
+        let h = lora_down(&x0, &a0).unwrap();
+        add_lora_down(&h, &x1, &a1).unwrap();
+        h
+    }
+
+    fn gradients(x: &[Tensor], g: &Tensor, scale: f64) -> Vec<Tensor> {
+        let h = hidden(&x[1], &x[2]);
+        let dh = lora_up_gradient(g, &x[3], scale).unwrap();
+        let [dx, da, db] = [&x[1], &x[2], &x[3]].map(|x| x.zeros_like().unwrap());
+        add_matrix_gradient(&db, g, &h, scale).unwrap();
+        for ((dx, x), (da, a)) in parts(&dx).iter().zip(parts(&x[1])).zip(parts(&da).iter().zip(parts(&x[2]))) {
+            add_lora_down_gradient(dx, &dh, &a).unwrap();
+            add_matrix_gradient(da, &dh, &x, 1.0).unwrap();
+        }
+        vec![g.clone(), dx, da, db]
+    }
 
     #[test]
     fn agrees_with_plain() {
@@ -144,20 +181,35 @@ mod tests {
                 tensor(seed + 2, (rank, inner)),
                 tensor(seed + 3, (columns, rank)),
             ];
-            let pair = |x: &[Tensor]| LoraPair { a: x[2].clone(), b: x[3].clone(), scale: 0.7 };
             compare(
-                &format!("add_lora {lead:?} {inner} {columns} {rank}"),
+                &format!("LoRA {lead:?} {inner} {columns} {rank}"),
                 &inputs,
-                |x| add_lora(&x[0], &x[1], &pair(x)).unwrap(),
+                |x| value(x, 0.7),
+                |x, g| gradients(x, g, 0.7),
                 |x| plain::add_lora(&x[0], &x[1], &x[2], &x[3], 0.7).unwrap(),
             );
         }
     }
 
+    /// Some columns of some tokens of two pictures.
+    #[test]
+    fn adds_to_a_part_of_a_larger_tensor() {
+        let (joint, h, b) = (tensor(0, (2, 13, 60)), tensor(1, (2, 9, 4)), tensor(2, (40, 4)));
+        let part = joint.narrow(1, 4, 9).unwrap().narrow(2, 20, 40).unwrap();
+        let expected = (part.force_contiguous().unwrap() + plain::linear(&h, &b, None).unwrap() * 0.5).unwrap();
+        add_lora_up(&part, &h, &b, 0.5).unwrap();
+        assert_close("part", &part.force_contiguous().unwrap(), &expected, 2e-5);
+    }
+
     #[test]
     fn scale_zero_changes_nothing() {
-        let (y, x) = (tensor(0, (2, 9, 40)), tensor(1, (2, 9, 24)));
-        let pair = LoraPair { a: tensor(2, (4, 24)), b: tensor(3, (40, 4)), scale: 0.0 };
-        assert_close("scale 0", &add_lora(&y, &x, &pair).unwrap(), &y, 0.0);
+        let inputs = [tensor(0, (2, 9, 40)), tensor(1, (2, 9, 24)), tensor(2, (4, 24)), tensor(3, (40, 4))];
+        assert_close("scale 0", &value(&inputs, 0.0), &inputs[0], 0.0);
+    }
+
+    #[test]
+    fn refuses_another_width() {
+        let error = lora_down(&tensor(0, (2, 15)), &tensor(1, (4, 16))).unwrap_err().to_string();
+        assert!(error.contains("15 features meet 16"), "{error}");
     }
 }

@@ -46,7 +46,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// Its values by rows.
-    fn to_rows(self) -> Vec<f32> {
+    pub fn to_rows(self) -> Vec<f32> {
         output(self.rows * self.columns, |out| {
             for (row, values) in out.chunks_exact_mut(self.columns.max(1)).enumerate() {
                 let source = self.from(row, 0);
@@ -265,10 +265,16 @@ pub fn product_rows(left: Matrix, right: &Matrix, out: MatrixMut, write: Write) 
 
 /// out = left · right, or added to it, on all cores.
 pub fn product(left: Matrix, right: &Right, out: MatrixMut, write: Write) {
+    product_then(left, right, out, write, |_| {});
+}
+
+/// The same, and then `finish` on every row of a block while the block is in a cache.
+pub fn product_then(left: Matrix, right: &Right, out: MatrixMut, write: Write, finish: impl Fn(&mut [f32]) + Sync) {
     let (rows, columns) = grid(left.rows, left.columns, right.columns());
-    let one = |(row, column, block): (usize, usize, MatrixMut)| {
+    let one = |(row, column, mut block): (usize, usize, MatrixMut)| {
         let rows = block.rows;
-        product_block(left.narrow(row, rows), right, column, block, write);
+        product_block(left.narrow(row, rows), right, column, block.reborrow(), write);
+        (0..rows).for_each(|row| finish(block.row_mut(row)));
     };
     let blocks = out.blocks(rows, columns);
     if blocks.len() == 1 {

@@ -1,5 +1,7 @@
-//! The operations a FLUX block is made of, fused, with their gradients. Each has a plain twin in [`plain`] that is its specification.
+//! The operations a FLUX block is made of, fused, each with its gradient as a function of its own: nothing here builds candle's graph, whose
+//! backward pass clears and adds a tensor for every edge. Each operation has a plain twin in [`plain`] that is its specification.
 
+pub mod activation;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 pub mod attention;
@@ -11,6 +13,8 @@ mod conv_lines;
 #[cfg(target_arch = "x86_64")]
 mod conv_tiles;
 pub mod elementwise;
+#[cfg(feature = "cuda")]
+mod gpu;
 pub mod group_norm;
 pub mod linear;
 pub mod lora;
@@ -22,17 +26,19 @@ pub mod rope;
 mod simd;
 mod storage;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod unit;
 pub mod upsample;
 
-pub use attention::{attention, attention_with_bias};
+pub use activation::{Activation, Reads};
+pub use attention::{Attended, attention, attention_with_bias, packed_attention, packed_attention_gradient};
 pub use conv::{ConvWeight, conv2d};
-pub use elementwise::{gate_residual, gelu};
+pub use elementwise::{gate_gradient, gate_gradient_x, gate_residual, gelu, gelu_for, gelu_gradient};
 pub use group_norm::group_norm;
-pub use linear::{Weight, linear};
-pub use lora::add_lora;
-pub use norm::layer_norm_modulate;
-pub use qk_norm::rms_norm_rope;
+pub use linear::{Weight, add_linear, linear, linear_gelu, linear_gradient, linear_into};
+pub use lora::{add_lora_down, add_lora_down_gradient, add_lora_up, add_matrix_gradient, lora_down, lora_up_gradient};
+pub use norm::{layer_norm_modulate, layer_norm_modulate_gradient, modulation_gradients};
+pub use qk_norm::{QkNormRope, qk_norm_rope, qk_norm_rope_gradient, qk_norm_rope_in_place};
 pub use rope::Rope;
+pub use storage::to_be_written;
 pub use upsample::upsample;

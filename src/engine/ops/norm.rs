@@ -1,69 +1,72 @@
-//! LayerNorm fused with the modulation that follows it, forward and backward.
+//! LayerNorm fused with the modulation that follows it, and its gradients.
 
+use super::activation::{Activation, Reads};
 use super::simd::{sum, sum2, vectorised};
-use super::storage::{self, by_rows, output};
+use super::storage::{self, by_rows};
 use crate::Result;
-use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
+use candle_core::{Tensor, bail};
 
 /// FLUX's epsilon for both norms.
 pub const EPSILON: f64 = 1e-6;
 
-/// LayerNorm without weights, then x·(1 + scale) + shift. x: [B, S, C]; shift, scale: [B, C].
-pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
-    if !storage::on_cpu(&[x, shift, scale]) {
-        return Ok(super::plain::layer_norm_modulate(x, shift, scale, EPSILON)?);
+/// LayerNorm without weights, then x·(1 + scale) + shift, in the forms that `reads` wants. x: [B, S, C]; shift, scale: [B, C].
+pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, reads: Reads) -> Result<Activation> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::layer_norm_modulate(x, shift, scale, reads)?);
     }
-    Ok(x.contiguous()?.apply_op3(&shift.contiguous()?, &scale.contiguous()?, LayerNormModulate)?)
+    debug_assert!(reads == Reads::VALUES, "products on the CPU read values");
+    let (s, c) = sizes(x, shift)?;
+    sizes(x, scale)?;
+    let [x, shift, scale] = [x.contiguous()?, shift.contiguous()?, scale.contiguous()?];
+    let y = storage::with_slices([&x, &shift, &scale], |[values, shift, scale]| {
+        storage::filled(x.shape(), |y| by_rows(y, c, |first, y| modulate(values, shift, scale, (s, c), first, y)))
+    })??;
+    Ok(y.into())
 }
 
-struct LayerNormModulate;
-
-impl CustomOp3 for LayerNormModulate {
-    fn name(&self) -> &'static str {
-        "layer-norm-modulate"
+/// dx, and `beside` added to it: what flows around the norm. x, g, beside: [B, S, C]; scale: [B, C].
+pub fn layer_norm_modulate_gradient(x: &Tensor, scale: &Tensor, g: &Tensor, beside: Option<&Tensor>) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::layer_norm_modulate_gradient(x, scale, g, beside)?);
     }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        shift: &CpuStorage,
-        lb: &Layout,
-        scale: &CpuStorage,
-        lw: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (b, s, c) = lx.shape().dims3()?;
-        if lb.shape().dims() != [b, c] || lw.shape().dims() != [b, c] {
-            candle_core::bail!("layer_norm_modulate of {:?} with {:?} and {:?}", lx.shape(), lb.shape(), lw.shape());
-        }
-        let (x, shift, scale) = (storage::slice(x, lx)?, storage::slice(shift, lb)?, storage::slice(scale, lw)?);
-        let y = output(x.len(), |y| by_rows(y, c, |first, y| modulate(x, shift, scale, (s, c), first, y)));
-        Ok((CpuStorage::F32(y), lx.shape().clone()))
+    let (s, c) = sizes(x, scale)?;
+    if g.dims() != x.dims() || beside.is_some_and(|beside| beside.dims() != x.dims()) {
+        return Err(crate::Error::invalid(format!("a gradient {:?} of a norm of {:?}", g.dims(), x.dims())));
     }
+    let [x, scale, g] = [x.contiguous()?, scale.contiguous()?, g.contiguous()?];
+    let dx = |beside: Option<&[f32]>| {
+        storage::with_slices([&x, &scale, &g], |inputs| {
+            storage::filled(x.shape(), |dx| by_rows(dx, c, |first, dx| input_gradient(inputs, beside, (s, c), first, dx)))
+        })?
+    };
+    Ok(match beside {
+        None => dx(None)?,
+        Some(beside) => storage::with_slice(&beside.contiguous()?, |beside| dx(Some(beside)))??,
+    })
+}
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        shift: &Tensor,
-        scale: &Tensor,
-        _y: &Tensor,
-        gradient: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (b, s, c) = x.dims3()?;
-        let gradient = gradient.contiguous()?;
-        let dx = || {
-            storage::with_slices([x, scale, &gradient], |[x, w, g]| {
-                output(x.len(), |dx| by_rows(dx, c, |first, dx| input_gradient(x, w, g, (s, c), first, dx)))
-            })
-        };
-        let dx = x.track_op().then(|| storage::from_vec(dx()?, x.shape())).transpose()?;
-        if !shift.track_op() && !scale.track_op() {
-            return Ok((dx, None, None));
-        }
-        let (mut dshift, mut dscale) = (vec![0.0; b * c], vec![0.0; b * c]);
-        storage::with_slices([x, &gradient], |[x, g]| modulation_gradients(x, g, (s, c), &mut dshift, &mut dscale))?;
-        Ok((dx, Some(storage::from_vec(dshift, (b, c))?), Some(storage::from_vec(dscale, (b, c))?)))
+/// (dshift, dscale), [B, C] each. x, g: [B, S, C].
+pub fn modulation_gradients(x: &Tensor, g: &Tensor) -> Result<(Tensor, Tensor)> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::modulation_gradients(x, g)?);
     }
+    let (b, s, c) = x.dims3()?;
+    let (x, g) = (x.contiguous()?, g.contiguous()?);
+    let (mut dshift, mut dscale) = (vec![0.0; b * c], vec![0.0; b * c]);
+    storage::with_slices([&x, &g], |[x, g]| sum_over_tokens(x, g, (s, c), &mut dshift, &mut dscale))?;
+    Ok((storage::from_vec(dshift, (b, c))?, storage::from_vec(dscale, (b, c))?))
+}
+
+/// Tokens a picture and their width, of x: [B, S, C] with a modulation: [B, C].
+fn sizes(x: &Tensor, modulation: &Tensor) -> candle_core::Result<(usize, usize)> {
+    let (b, s, c) = x.dims3()?;
+    if modulation.dims() != [b, c] {
+        bail!("a norm of {:?} has a modulation of {:?}", x.dims(), modulation.dims());
+    }
+    Ok((s, c))
 }
 
 /// Mean and 1/σ of a row.
@@ -90,8 +93,14 @@ vectorised! {
 }
 
 vectorised! {
-    /// Rows `first..` of dx = (d − mean d − x̂·mean(d·x̂)) / σ, where d = g·(1 + scale).
-    fn input_gradient(x: &[f32], scale: &[f32], g: &[f32], (tokens, width): (usize, usize), first: usize, dx: &mut [f32]) {
+    /// Rows `first..` of dx = (d − mean d − x̂·mean(d·x̂)) / σ + beside, where d = g·(1 + scale).
+    fn input_gradient(
+        [x, scale, g]: [&[f32]; 3],
+        beside: Option<&[f32]>,
+        (tokens, width): (usize, usize),
+        first: usize,
+        dx: &mut [f32],
+    ) {
         for (row, dx) in (first..).zip(dx.chunks_exact_mut(width)) {
             let (x, g) = (&x[row * width..][..width], &g[row * width..][..width]);
             let scale = &scale[row / tokens * width..][..width];
@@ -104,13 +113,19 @@ vectorised! {
             for i in 0..width {
                 dx[i] = (dx[i] - along_one - (x[i] - mean) * along_x) * inverse;
             }
+            if let Some(beside) = beside {
+                let beside = &beside[row * width..][..width];
+                for i in 0..width {
+                    dx[i] += beside[i];
+                }
+            }
         }
     }
 }
 
 vectorised! {
     /// dshift = Σ g and dscale = Σ g·x̂ over the tokens of each picture.
-    fn modulation_gradients(x: &[f32], g: &[f32], (tokens, width): (usize, usize), dshift: &mut [f32], dscale: &mut [f32]) {
+    fn sum_over_tokens(x: &[f32], g: &[f32], (tokens, width): (usize, usize), dshift: &mut [f32], dscale: &mut [f32]) {
         for (row, (x, g)) in x.chunks_exact(width).zip(g.chunks_exact(width)).enumerate() {
             let (mean, inverse) = statistics(x);
             let (dshift, dscale) = (&mut dshift[row / tokens * width..][..width], &mut dscale[row / tokens * width..][..width]);
@@ -135,7 +150,15 @@ mod tests {
             compare(
                 &format!("layer_norm_modulate {b} {s} {c}"),
                 &inputs,
-                |x| layer_norm_modulate(&x[0], &x[1], &x[2]).unwrap(),
+                |x| layer_norm_modulate(&x[0], &x[1], &x[2], Reads::VALUES).unwrap().values().unwrap().clone(),
+                |x, g| {
+                    let beside = tensor(77, (b, s, c));
+                    let dx = layer_norm_modulate_gradient(&x[0], &x[2], g, None).unwrap();
+                    let sum = layer_norm_modulate_gradient(&x[0], &x[2], g, Some(&beside)).unwrap();
+                    assert_close("added to what flows beside", &sum, &(&dx + beside).unwrap(), 1e-6);
+                    let (dshift, dscale) = modulation_gradients(&x[0], g).unwrap();
+                    vec![dx, dshift, dscale]
+                },
                 |x| plain::layer_norm_modulate(&x[0], &x[1], &x[2], EPSILON).unwrap(),
             );
         }

@@ -1,6 +1,16 @@
 //! Each fused operation in candle's own differentiable primitives: slow, obvious, and what the fast ones are tested against.
 
-use candle_core::{D, Result, Tensor};
+use super::QkNormRope;
+use candle_core::{D, Result, Tensor, Var};
+
+/// The value of `f`, and the gradient of each input under an upstream gradient of the value's shape, by candle's own backward pass.
+pub fn with_gradients(inputs: &[Tensor], upstream: &Tensor, f: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<(Tensor, Vec<Tensor>)> {
+    let leaves = inputs.iter().map(|x| Ok(Var::from_tensor(x)?.into_inner())).collect::<Result<Vec<_>>>()?;
+    let value = f(&leaves)?;
+    let mut store = (&value * upstream)?.sum_all()?.backward()?;
+    let gradients = leaves.iter().map(|x| store.remove(x).map_or_else(|| x.zeros_like(), Ok)).collect::<Result<_>>()?;
+    Ok((value.detach(), gradients))
+}
 
 /// LayerNorm without weights, then x·(1 + scale) + shift. x: [B, S, C]; shift, scale: [B, C].
 pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, epsilon: f64) -> Result<Tensor> {
@@ -23,6 +33,34 @@ pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, cos: &Tensor, sin: &Tensor, ep
     let y0 = (x0.broadcast_mul(&cos)? - x1.broadcast_mul(&sin)?)?;
     let y1 = (x1.broadcast_mul(&cos)? + x0.broadcast_mul(&sin)?)?;
     Tensor::cat(&[y0, y1], 4)?.reshape((b, s, h, d))
+}
+
+/// RMSNorm and rotary embedding of the queries and keys in qkv: [B, S, 3, H, D].
+pub fn qk_norm_rope(qkv: &Tensor, with: QkNormRope, epsilon: f64) -> Result<Tensor> {
+    let (text, tokens) = (with.text_tokens, qkv.dim(1)?);
+    let stream = |first: usize, count: usize, weights: [&Tensor; 2]| {
+        let part = |x: &Tensor, dim: usize| x.narrow(dim, first, count)?.contiguous();
+        let (qkv, cos, sin) = (part(qkv, 1)?, part(&with.rope.cos, 0)?, part(&with.rope.sin, 0)?);
+        let [q, k, v] = unpacked(&qkv)?;
+        let turned = [(q, weights[0]), (k, weights[1])].map(|(x, weight)| rms_norm_rope(&x, weight, &cos, &sin, epsilon));
+        let [q, k] = turned;
+        Tensor::stack(&[q?, k?, v], 2)
+    };
+    let streams = [(0, text, with.text), (text, tokens - text, with.picture)];
+    let streams = streams.into_iter().filter(|&(_, count, _)| count > 0).map(|(first, count, weights)| stream(first, count, weights));
+    Tensor::cat(&streams.collect::<Result<Vec<_>>>()?, 1)
+}
+
+/// [B, S, 3, H, D] → 3 · [B, S, H, D]
+fn unpacked(qkv: &Tensor) -> Result<[Tensor; 3]> {
+    let one = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2);
+    Ok([one(0)?, one(1)?, one(2)?])
+}
+
+/// [`attention`] of qkv: [B, S, 3, H, D] → [B, S, H·D].
+pub fn packed_attention(qkv: &Tensor) -> Result<Tensor> {
+    let [q, k, v] = unpacked(qkv)?;
+    attention(&q, &k, &v)
 }
 
 /// softmax(q·kᵀ / √D)·v over all tokens. q, k, v: [B, S, H, D] → [B, S, H·D].

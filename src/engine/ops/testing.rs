@@ -1,6 +1,7 @@
 //! Random inputs and comparisons for the tests of the operations.
 
-use candle_core::{Device, Shape, Tensor, Var, backprop::GradStore};
+use super::plain;
+use candle_core::{Device, Shape, Tensor};
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -29,24 +30,20 @@ pub fn assert_close(what: &str, ours: &Tensor, expected: &Tensor, tolerance: f64
     assert!(error <= tolerance, "{what}: relative error {error:.2e}");
 }
 
-/// Compares an operation with its plain twin: the value, and the gradient of every input under a random upstream gradient.
-pub fn compare<F, P>(what: &str, inputs: &[Tensor], fast: F, plain: P)
-where
-    F: Fn(&[Tensor]) -> Tensor,
-    P: Fn(&[Tensor]) -> Tensor,
-{
-    let run = |f: &dyn Fn(&[Tensor]) -> Tensor| -> (Tensor, GradStore, Vec<Tensor>) {
-        let inputs: Vec<Tensor> = inputs.iter().map(|x| Var::from_tensor(x).unwrap().into_inner()).collect();
-        let y = f(&inputs);
-        let upstream = tensor(999, y.shape());
-        let grads = (&y * upstream).unwrap().sum_all().unwrap().backward().unwrap();
-        (y, grads, inputs)
-    };
-    let (ours, our_grads, our_inputs) = run(&fast);
-    let (expected, grads, plain_inputs) = run(&plain);
-    assert_close(what, &ours, &expected, 2e-5);
-    for (index, (a, b)) in our_inputs.iter().zip(&plain_inputs).enumerate() {
-        let gradient = our_grads.get(a).unwrap_or_else(|| panic!("{what}: no gradient for input {index}"));
-        assert_close(&format!("{what}, gradient {index}"), gradient, grads.get(b).unwrap(), 5e-5);
+/// Compares an operation with its plain twin: the value, and under a random upstream gradient the gradients that `gradients` returns of the
+/// first inputs, in order.
+pub fn compare(
+    what: &str,
+    inputs: &[Tensor],
+    fast: impl Fn(&[Tensor]) -> Tensor,
+    gradients: impl Fn(&[Tensor], &Tensor) -> Vec<Tensor>,
+    specification: impl Fn(&[Tensor]) -> Tensor,
+) {
+    let expected = specification(inputs);
+    assert_close(what, &fast(inputs), &expected, 2e-5);
+    let upstream = tensor(999, expected.shape());
+    let (_, theirs) = plain::with_gradients(inputs, &upstream, |x| Ok(specification(x))).unwrap();
+    for (index, (ours, theirs)) in gradients(inputs, &upstream).iter().zip(&theirs).enumerate() {
+        assert_close(&format!("{what}, gradient {index}"), ours, theirs, 5e-5);
     }
 }

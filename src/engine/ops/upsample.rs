@@ -6,6 +6,10 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
 /// Nearest-neighbour ×2. x: [B, C, H, W] → [B, C, 2·H, 2·W].
 pub fn upsample(x: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::upsample(x)?);
+    }
     if !storage::on_cpu(&[x]) {
         return Ok(super::plain::upsample(x)?);
     }

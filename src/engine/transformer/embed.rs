@@ -2,14 +2,15 @@
 //!
 //! diffusers `models/embeddings.py`: `CombinedTimestepGuidanceTextProjEmbeddings`.
 
-use super::{Config, Layers, Step};
+use super::{Config, Gradients, Layers};
 use crate::{
-    AdapterSet, Result,
+    Result,
+    adapter::SidePaths,
     checkpoint::Keys,
     linear::{Linear, LinearId},
-    text_encoder::Conditioning,
+    ops::Activation,
 };
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
 
 /// Width of the sinusoids of time and guidance.
@@ -30,8 +31,15 @@ pub struct Embedded {
     pub picture: Tensor,
     /// [B, text, C]
     pub text: Tensor,
-    /// [B, C], after the SiLU with which every modulation begins.
-    pub vector: Tensor,
+}
+
+/// What the vector is made of, a row for each picture.
+#[derive(Clone, Copy)]
+pub struct Moment<'a> {
+    pub sigma: &'a [f64],
+    pub guidance: &'a [f64],
+    /// [B, P]
+    pub pooled: &'a Tensor,
 }
 
 impl Embedders {
@@ -42,24 +50,52 @@ impl Embedders {
         let timestep = mlp("timestep_embedder", SINUSOIDS)?;
         let guidance = config.guidance_embeds.then(|| mlp("guidance_embedder", SINUSOIDS)).transpose()?;
         let pooled = mlp("text_embedder", config.pooled_projection_dim)?;
-        let context_embedder = layers.linear(&keys.at("context_embedder"), config.joint_attention_dim, dim)?;
-        let x_embedder = layers.linear(&keys.at("x_embedder"), config.in_channels, dim)?;
+        let context_embedder = layers.unquantised(&keys.at("context_embedder"), config.joint_attention_dim, dim)?;
+        let x_embedder = layers.unquantised(&keys.at("x_embedder"), config.in_channels, dim)?;
         Ok(Self { timestep, guidance, pooled, context_embedder, x_embedder, ids: start..layers.next_id() })
     }
 
-    /// latents: [B, tokens, 64]
-    pub fn forward(&self, latents: &Tensor, conditioning: &Conditioning, step: &Step, adapters: &AdapterSet) -> Result<Embedded> {
-        let device = latents.device();
-        let mut vector = self.timestep.forward(&sinusoids(step.sigma, device)?, adapters)?;
-        if let Some(guidance) = &self.guidance {
-            vector = (vector + guidance.forward(&sinusoids(step.guidance, device)?, adapters)?)?;
+    /// latents: [B, tokens, 64]; text: [B, text, joint], both in the type of the result.
+    pub fn forward(&self, latents: &Tensor, text: &Tensor, paths: &SidePaths) -> Result<Embedded> {
+        let picture = self.x_embedder.forward(&latents.into(), paths)?;
+        Ok(Embedded { picture, text: self.context_embedder.forward(&text.into(), paths)? })
+    }
+
+    /// Gradients of the pairs on the two layers of [`Self::forward`]. g: of its result
+    pub fn backward(&self, latents: &Tensor, text: &Tensor, g: &Embedded, paths: &SidePaths, gradients: &Gradients) -> Result<()> {
+        self.x_embedder.backward_pairs(&latents.into(), &g.picture, paths, gradients)?;
+        self.context_embedder.backward_pairs(&text.into(), &g.text, paths, gradients)
+    }
+
+    /// Time, guidance and pooled text after the SiLU with which every modulation begins: [B, C] f32.
+    pub fn vector(&self, moment: Moment, paths: &SidePaths) -> Result<Tensor> {
+        Ok(self.sum(moment, paths)?.silu()?)
+    }
+
+    /// Gradients of the pairs on what makes the vector. g: of [`Self::vector`]
+    pub fn vector_backward(&self, moment: Moment, g: &Tensor, paths: &SidePaths, gradients: &Gradients) -> Result<()> {
+        let g = silu_gradient(&self.sum(moment, paths)?, g)?;
+        for (mlp, x) in self.mlps(moment)? {
+            mlp.backward(&x, &g, paths, gradients)?;
         }
-        vector = (vector + self.pooled.forward(&conditioning.pooled, adapters)?)?;
-        Ok(Embedded {
-            picture: self.x_embedder.forward(latents, adapters)?,
-            text: self.context_embedder.forward(&conditioning.tokens, adapters)?,
-            vector: vector.silu()?,
-        })
+        Ok(())
+    }
+
+    fn sum(&self, moment: Moment, paths: &SidePaths) -> Result<Tensor> {
+        let mut terms = self.mlps(moment)?.into_iter().map(|(mlp, x)| mlp.forward(&x, paths));
+        let first = terms.next().expect("time is always embedded")?;
+        terms.try_fold(first, |sum, term| Ok((sum + term?)?))
+    }
+
+    /// Each with what it reads.
+    fn mlps(&self, moment: Moment) -> Result<Vec<(&Mlp, Activation)>> {
+        let device = moment.pooled.device();
+        let mut mlps = vec![(&self.timestep, sinusoids(moment.sigma, device)?.into())];
+        if let Some(guidance) = &self.guidance {
+            mlps.push((guidance, sinusoids(moment.guidance, device)?.into()));
+        }
+        mlps.push((&self.pooled, moment.pooled.to_dtype(DType::F32)?.into()));
+        Ok(mlps)
     }
 }
 
@@ -71,12 +107,28 @@ struct Mlp {
 
 impl Mlp {
     fn load(keys: &Keys, width: usize, dim: usize, layers: &mut Layers) -> Result<Self> {
-        Ok(Self { linear_1: layers.linear(&keys.at("linear_1"), width, dim)?, linear_2: layers.linear(&keys.at("linear_2"), dim, dim)? })
+        Ok(Self {
+            linear_1: layers.unquantised(&keys.at("linear_1"), width, dim)?,
+            linear_2: layers.unquantised(&keys.at("linear_2"), dim, dim)?,
+        })
     }
 
-    fn forward(&self, x: &Tensor, adapters: &AdapterSet) -> Result<Tensor> {
-        self.linear_2.forward(&self.linear_1.forward(x, adapters)?.silu()?, adapters)
+    fn forward(&self, x: &Activation, paths: &SidePaths) -> Result<Tensor> {
+        self.linear_2.forward(&self.linear_1.forward(x, paths)?.silu()?.into(), paths)
     }
+
+    fn backward(&self, x: &Activation, g: &Tensor, paths: &SidePaths, gradients: &Gradients) -> Result<()> {
+        let hidden = self.linear_1.forward(x, paths)?;
+        let g = self.linear_2.backward(&hidden.silu()?.into(), g, None, paths, gradients)?;
+        self.linear_1.backward_pairs(x, &silu_gradient(&hidden, &g)?, paths, gradients)
+    }
+}
+
+/// g·(σ + x·σ·(1 − σ)), σ the sigmoid of x.
+fn silu_gradient(x: &Tensor, g: &Tensor) -> Result<Tensor> {
+    let sigmoid = candle_nn::ops::sigmoid(x)?;
+    let slope = (&sigmoid + (x * &sigmoid)? * sigmoid.affine(-1.0, 1.0)?)?;
+    Ok((g * slope)?)
 }
 
 /// `get_timestep_embedding` of 1000·value, cosines first: [B, 256], computed in f64.

@@ -1,16 +1,32 @@
-//! Loss and gradients of the tensors inside an adapter, with or without keeping what every block computed on the way.
+//! Loss and gradients of the tensors inside an adapter, with as much of the forward pass kept for the backward pass as memory allows.
 
-use super::{Embedded, Positions, Step, Transformer, join};
-use crate::{AdapterSet, Result, cores::on_the_cores, latents::PackedLatents, linear::LinearId};
-use candle_core::{Tensor, Var, backprop::GradStore};
-use std::ops::Range;
+use super::{
+    Step, Transformer,
+    block::{self, Block, Context, Pass, Trace},
+    embed::Embedded,
+    join,
+    modulation::Modulations,
+};
+use crate::{
+    AdapterSet, Error, Result,
+    adapter::SidePaths,
+    cores::on_the_cores,
+    latents::PackedLatents,
+    linear::{Linear, LinearId},
+    ops::Activation,
+};
+use candle_core::{DType, Device, Tensor, TensorId, Var};
+use std::collections::HashMap;
 
-/// What backward keeps: everything, or block inputs only (each block is run again).
+/// What is kept of each block for the backward pass; the rest is computed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Checkpointing {
+    /// Everything that a gradient reads.
     #[default]
     None,
+    /// What enters the block and what leaves its attention: all products but the last run again.
     Smart,
+    /// What enters the block.
     Full,
 }
 
@@ -20,13 +36,22 @@ pub type Loss<'a> = dyn Fn(&Tensor) -> Result<Tensor> + Sync + 'a;
 /// Gradients of variables, one after the other in a flat buffer.
 pub struct Gradients {
     flat: Tensor,
-    variables: Vec<Var>,
+    /// Of each variable, in `flat`.
+    views: Vec<Tensor>,
+    places: HashMap<TensorId, usize>,
 }
 
 impl Gradients {
-    pub fn zeros(variables: &[Var], device: &candle_core::Device) -> Result<Self> {
-        let elements = variables.iter().map(|variable| variable.elem_count()).sum::<usize>();
-        Ok(Self { flat: Tensor::zeros(elements, candle_core::DType::F32, device)?, variables: variables.to_vec() })
+    pub fn zeros(variables: &[Var], device: &Device) -> Result<Self> {
+        let flat = Tensor::zeros(variables.iter().map(|variable| variable.elem_count()).sum::<usize>(), DType::F32, device)?;
+        let mut end = 0;
+        let view = |variable: &Var| {
+            end += variable.elem_count();
+            Ok(flat.narrow(0, end - variable.elem_count(), variable.elem_count())?.reshape(variable.shape())?)
+        };
+        let views = variables.iter().map(view).collect::<Result<_>>()?;
+        let places = variables.iter().enumerate().map(|(i, variable)| (variable.id(), i)).collect();
+        Ok(Self { flat, views, places })
     }
 
     /// All of them in the order of the variables, [n] f32.
@@ -34,32 +59,35 @@ impl Gradients {
         &self.flat
     }
 
+    /// One for each variable.
+    pub fn views(&self) -> &[Tensor] {
+        &self.views
+    }
+
     /// Back to zero.
     pub fn clear(&self) -> Result<()> {
         Ok(self.flat.zero_set()?)
     }
+
+    /// Where the gradient of a tensor is summed up, if it is one of the variables.
+    pub(crate) fn of(&self, id: TensorId) -> Option<&Tensor> {
+        self.places.get(&id).map(|&place| &self.views[place])
+    }
+
+    /// The lowest layer with a variable on it.
+    fn first_layer(&self, paths: &SidePaths) -> LinearId {
+        paths.first(|path| path.ids.iter().any(|id| self.places.contains_key(id))).unwrap_or(LinearId::MAX)
+    }
+
+    fn is_on(&self, linear: &Linear, paths: &SidePaths) -> bool {
+        linear.slots.iter().flat_map(|slot| paths.on(slot.id)).any(|path| path.ids.iter().any(|id| self.places.contains_key(id)))
+    }
 }
 
 impl Transformer {
-    /// The same as [`Self::gradients`], adding to `gradients`. Returns the loss.
-    pub fn add_gradients(
-        &self,
-        latents: &PackedLatents,
-        step: &Step,
-        adapters: &AdapterSet,
-        gradients: &Gradients,
-        checkpointing: Checkpointing,
-        loss: &Loss,
-    ) -> Result<Tensor> {
-        let (loss, new) = self.gradients(latents, step, adapters, &gradients.variables, checkpointing, loss)?;
-        let new = new.iter().map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?;
-        gradients.flat.slice_set(&(&gradients.flat + Tensor::cat(&new, 0)?)?, 0, 0)?;
-        Ok(loss)
-    }
-
-    /// Loss and gradients of the trainable tensors `variables` (the `Var`s inside `adapters`, in the order given) for
-    /// a loss of the prediction. With `Checkpointing::Full` each block is
-    /// re-run in backward. Returns (loss, one gradient per variable: zeros where nothing flowed).
+    /// Loss and gradients of the trainable tensors `variables` (the `Var`s inside `adapters`, in the order given) for a loss of the
+    /// prediction. Returns (loss, one gradient per variable: zeros where nothing flowed); the loss is a scalar on the device that nobody has
+    /// waited for yet.
     pub fn gradients(
         &self,
         latents: &PackedLatents,
@@ -69,148 +97,154 @@ impl Transformer {
         checkpointing: Checkpointing,
         loss: &Loss,
     ) -> Result<(Tensor, Vec<Tensor>)> {
-        on_the_cores(|| self.gradients_here(latents, step, adapters, variables, checkpointing, loss))
+        let gradients = Gradients::zeros(variables, &self.device)?;
+        let loss = self.add_gradients(latents, step, adapters, &gradients, checkpointing, loss)?;
+        Ok((loss, gradients.views))
     }
 
-    fn gradients_here(
+    /// The same, adding to `gradients`. Returns the loss, a scalar on the device that nobody has waited for yet.
+    pub fn add_gradients(
         &self,
         latents: &PackedLatents,
         step: &Step,
         adapters: &AdapterSet,
-        variables: &[Var],
+        gradients: &Gradients,
         checkpointing: Checkpointing,
         loss: &Loss,
-    ) -> Result<(Tensor, Vec<Tensor>)> {
-        let mut sums = Sums { variables, gradients: vec![None; variables.len()] };
-        let value = match checkpointing {
-            Checkpointing::None => {
-                let value = loss(&self.forward(latents, step, adapters)?)?;
-                sums.collect(&value.backward()?)?;
-                value
-            }
-            Checkpointing::Smart | Checkpointing::Full => self.checkpointed(latents, step, adapters, &mut sums, loss)?,
+    ) -> Result<Tensor> {
+        on_the_cores(|| Run { transformer: self, latents, step, gradients }.gradients(adapters, checkpointing, loss))
+    }
+}
+
+/// One forward and backward pass.
+struct Run<'a> {
+    transformer: &'a Transformer,
+    latents: &'a PackedLatents,
+    step: &'a Step<'a>,
+    gradients: &'a Gradients,
+}
+
+impl Run<'_> {
+    fn gradients(&self, adapters: &AdapterSet, checkpointing: Checkpointing, loss: &Loss) -> Result<Tensor> {
+        let (model, paths) = (self.transformer, &SidePaths::new(adapters, self.transformer.dtype)?);
+        let inputs = model.inputs(self.latents, self.step)?;
+        let moment = inputs.moment(self.step);
+        let made = match self.step.modulations {
+            Some(modulations) => Made { modulations: modulations.clone(), vector: None },
+            None => Made::now(model, model.embedders.vector(moment, paths)?, paths)?,
         };
-        Ok((value.to_dtype(candle_core::DType::F32)?, sums.finish()?))
+        let context = Context { positions: &inputs.positions, modulations: &made.modulations, paths, keeps: true };
+        let mut down = Downward::new(model, &context, self.gradients, made.vector.clone())?;
+
+        let Embedded { picture, text } = model.embedders.forward(&inputs.latents, &inputs.text, paths)?;
+        let (both, doubles) = block::forward_tracing(&model.transformer_blocks, [text, picture], &context, checkpointing)?;
+        let (joint, singles) = block::forward_tracing(&model.single_transformer_blocks, join(&both)?, &context, checkpointing)?;
+        let output = model.output.inside(&joint, &context)?;
+        let (loss, g) = differentiate(&model.output.leave(&output, paths)?, loss)?;
+
+        if down.first == LinearId::MAX {
+            return Ok(loss);
+        }
+        let (g, dmodulation) = model.output.backward(&output, &g, &context, self.gradients)?;
+        if down.wants(&[&model.output.norm_out]) {
+            down.norm(&model.output.norm_out, &dmodulation)?;
+        }
+        let Some(g) = down.blocks(&model.single_transformer_blocks, singles, g)? else { return Ok(loss) };
+        let (text_tokens, tokens) = (inputs.positions.text_tokens, inputs.latents.dim(1)?);
+        let both = [g.narrow(1, 0, text_tokens)?, g.narrow(1, text_tokens, tokens)?];
+        let Some([text, picture]) = down.blocks(&model.transformer_blocks, doubles, both)? else { return Ok(loss) };
+        model.embedders.backward(&inputs.latents, &inputs.text, &Embedded { picture, text }, paths, self.gradients)?;
+        if let Some(g) = down.dvector {
+            model.embedders.vector_backward(moment, &g, paths, self.gradients)?;
+        }
+        Ok(loss)
+    }
+}
+
+/// The modulations of a pass, and what they were made of if it was made here.
+struct Made {
+    modulations: Modulations,
+    vector: Option<Tensor>,
+}
+
+impl Made {
+    fn now(model: &Transformer, vector: Tensor, paths: &SidePaths) -> Result<Self> {
+        Ok(Self { modulations: model.modulations_of(&vector, paths)?, vector: Some(vector) })
+    }
+}
+
+/// The loss of a prediction, and the prediction's gradient.
+fn differentiate(prediction: &Tensor, loss: &Loss) -> Result<(Tensor, Tensor)> {
+    let leaf = Var::from_tensor(prediction)?.into_inner();
+    let loss = loss(&leaf)?;
+    let gradient = loss.backward()?.remove(&leaf).map_or_else(|| leaf.zeros_like(), Ok)?;
+    Ok((loss.detach().to_dtype(DType::F32)?, gradient))
+}
+
+/// The way from the last block down to the first trained layer.
+struct Downward<'a> {
+    context: &'a Context<'a>,
+    gradients: &'a Gradients,
+    /// The lowest trained layer.
+    first: LinearId,
+    /// Whether it is one of the embedders, which are the lowest and make the vector.
+    wants_vector: bool,
+    /// [B, C], unless modulations were made ahead.
+    vector: Option<Activation>,
+    dvector: Option<Tensor>,
+}
+
+impl<'a> Downward<'a> {
+    fn new(model: &Transformer, context: &'a Context, gradients: &'a Gradients, vector: Option<Tensor>) -> Result<Self> {
+        let first = gradients.first_layer(context.paths);
+        let wants_vector = first < model.embedders.ids.end;
+        let down = Self { context, gradients, first, wants_vector, vector: vector.map(Activation::from), dvector: None };
+        if down.vector.is_none() && down.wants(&model.norms()) {
+            return Err(Error::invalid(
+                "a layer of modulation or embedding is trained, and modulations made ahead know no gradient: leave them out",
+            ));
+        }
+        Ok(down)
     }
 
-    /// Forward without a graph, keeping what enters each segment; then from the last segment to the first trainable one,
-    /// run again with a graph and push the gradient of what left it through.
-    fn checkpointed(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet, sums: &mut Sums, loss: &Loss) -> Result<Tensor> {
-        let positions = self.positions(step)?;
-        let segments = self.segments(&positions);
-        let frozen = adapters.detached();
-        let Embedded { picture, text, vector } = self.embed(latents, step, &frozen)?;
+    /// Whether something on or below these layers of modulation is trained.
+    fn wants(&self, norms: &[&Linear]) -> bool {
+        self.wants_vector || norms.iter().any(|norm| self.gradients.is_on(norm, self.context.paths))
+    }
 
-        let mut entering = vec![vec![picture, text]];
-        for segment in &segments[..segments.len() - 1] {
-            let left = (segment.run)(&entering[entering.len() - 1], &vector, &frozen)?;
-            entering.push(left);
-        }
-
-        let first = adapters.first_trainable().unwrap_or(LinearId::MAX);
-        let embedders_train = first < self.embedders.ids.end;
-        let vector = leaf(&vector, embedders_train)?;
-        let mut vector_gradient: Option<Tensor> = None;
-        let mut upstream: Vec<Tensor> = Vec::new();
-        let mut value = None;
-        for (segment, inputs) in segments.iter().zip(entering).rev() {
-            let below = first < segment.ids.start;
-            let leaves = inputs.iter().map(|x| leaf(x, below)).collect::<Result<Vec<_>>>()?;
-            let left = (segment.run)(&leaves, &vector, adapters)?;
-            let root = match value {
-                None => value.insert(loss(&left[0])?).clone(),
-                Some(_) => pushed(&left, &upstream)?,
-            };
-            let gradients = root.backward()?;
-            sums.collect(&gradients)?;
-            add(&mut vector_gradient, gradients.get(&vector))?;
-            if !below {
-                break;
+    /// Through blocks, last first. The gradient of what entered them, unless nothing below is trained.
+    fn blocks<B: Block>(&mut self, blocks: &[B], traces: Vec<Trace<B>>, mut g: B::State) -> Result<Option<B::State>> {
+        for (block, trace) in blocks.iter().zip(traces).rev() {
+            if self.first >= block.ids().end {
+                return Ok(None);
             }
-            upstream =
-                leaves.iter().map(|x| gradients.get(x).cloned().map_or_else(|| x.zeros_like(), Ok)).collect::<candle_core::Result<_>>()?;
-        }
-        if embedders_train {
-            let Embedded { picture, text, vector } = self.embed(latents, step, adapters)?;
-            upstream.push(vector_gradient.map_or_else(|| vector.zeros_like(), Ok)?);
-            sums.collect(&pushed(&[picture, text, vector], &upstream)?.backward()?)?;
-        }
-        Ok(value.expect("there is always an output segment"))
-    }
-
-    /// Double blocks, the join, single blocks, output: each from the states that enter it to those that leave it.
-    fn segments<'a>(&'a self, positions: &'a Positions) -> Vec<Segment<'a>> {
-        let mut segments: Vec<Segment> = Vec::new();
-        for block in &self.transformer_blocks {
-            let run = move |x: &[Tensor], vector: &Tensor, adapters: &AdapterSet| {
-                let (picture, text) = block.forward(&x[0], &x[1], vector, positions, adapters)?;
-                Ok(vec![picture, text])
+            let pass = Pass {
+                context: self.context,
+                gradients: self.gradients,
+                wants_state: self.first < block.ids().start,
+                wants_modulations: self.wants(&block.norms()),
             };
-            segments.push(Segment { ids: block.ids.clone(), run: Box::new(run) });
+            let flowed = trace.backward(block, g, &pass)?;
+            for (norm, gradient) in block.norms().into_iter().zip(&flowed.modulations) {
+                self.norm(norm, gradient)?;
+            }
+            match flowed.state {
+                Some(below) => g = below,
+                None => return Ok(None),
+            }
         }
-        let here = self.transformer_blocks.last().map_or(self.embedders.ids.end, |block| block.ids.end);
-        segments.push(Segment { ids: here..here, run: Box::new(|x, _, _| Ok(vec![join(&x[1], &x[0])?])) });
-        for block in &self.single_transformer_blocks {
-            let run =
-                move |x: &[Tensor], vector: &Tensor, adapters: &AdapterSet| Ok(vec![block.forward(&x[0], vector, positions, adapters)?]);
-            segments.push(Segment { ids: block.ids.clone(), run: Box::new(run) });
-        }
-        let run =
-            move |x: &[Tensor], vector: &Tensor, adapters: &AdapterSet| Ok(vec![self.output.forward(&x[0], vector, positions, adapters)?]);
-        segments.push(Segment { ids: self.output.ids.clone(), run: Box::new(run) });
-        segments
+        Ok(Some(g))
     }
-}
 
-type Run<'a> = dyn Fn(&[Tensor], &Tensor, &AdapterSet) -> Result<Vec<Tensor>> + 'a;
-
-/// A stretch of the forward pass that is re-run as a whole.
-struct Segment<'a> {
-    /// The adaptable layers in it; ids grow along the forward pass.
-    ids: Range<LinearId>,
-    run: Box<Run<'a>>,
-}
-
-/// A fresh start of a graph, if gradients are wanted there.
-fn leaf(x: &Tensor, wanted: bool) -> Result<Tensor> {
-    if wanted { Ok(Var::from_tensor(x)?.into_inner()) } else { Ok(x.clone()) }
-}
-
-/// A scalar whose gradient at each output is the given upstream gradient: Σ y·g.
-fn pushed(outputs: &[Tensor], upstream: &[Tensor]) -> Result<Tensor> {
-    let mut sum: Option<Tensor> = None;
-    for (y, g) in outputs.iter().zip(upstream) {
-        add(&mut sum, Some(&(y * g)?.sum_all()?))?;
-    }
-    Ok(sum.expect("a segment has at least one output"))
-}
-
-fn add(sum: &mut Option<Tensor>, term: Option<&Tensor>) -> Result<()> {
-    if let Some(term) = term {
-        *sum = Some(match sum.take() {
-            Some(sum) => (sum + term)?,
-            None => term.clone(),
-        });
-    }
-    Ok(())
-}
-
-/// Gradients gathered per variable.
-struct Sums<'a> {
-    variables: &'a [Var],
-    gradients: Vec<Option<Tensor>>,
-}
-
-impl Sums<'_> {
-    fn collect(&mut self, gradients: &GradStore) -> Result<()> {
-        for (variable, sum) in self.variables.iter().zip(&mut self.gradients) {
-            add(sum, gradients.get(variable))?;
+    /// From a modulation to the vector and to the pairs on the layer between.
+    fn norm(&mut self, norm: &Linear, g: &Tensor) -> Result<()> {
+        let (paths, gradients) = (self.context.paths, self.gradients);
+        let vector = self.vector.as_ref().expect("made here if it is wanted");
+        if self.wants_vector {
+            self.dvector = Some(norm.backward(vector, g, self.dvector.take(), paths, gradients)?);
+        } else {
+            norm.backward_pairs(vector, g, paths, gradients)?;
         }
         Ok(())
-    }
-
-    fn finish(self) -> Result<Vec<Tensor>> {
-        let or_zeros = |(variable, gradient): (&Var, Option<Tensor>)| gradient.map_or_else(|| variable.zeros_like(), Ok);
-        Ok(self.variables.iter().zip(self.gradients).map(or_zeros).collect::<candle_core::Result<_>>()?)
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     Result,
     checkpoint::Keys,
-    linear::{Linear, LinearId},
+    linear::{Linear, LinearId, Slot},
 };
 
 /// A linear layer that an adapter may sit on.
@@ -24,9 +24,38 @@ pub struct Layers {
 
 impl Layers {
     pub fn linear(&mut self, keys: &Keys, in_features: usize, out_features: usize) -> Result<Linear> {
-        let id = self.infos.len();
-        self.infos.push(LinearInfo { id, path: keys.path().to_owned(), in_features, out_features });
-        Ok(Linear { id: Some(id), ..Linear::load(keys, in_features, out_features)? })
+        self.fused(std::slice::from_ref(keys), &[in_features], out_features)
+    }
+
+    /// A layer that is not quantised: an embedder, or the last one.
+    pub fn unquantised(&mut self, keys: &Keys, in_features: usize, out_features: usize) -> Result<Linear> {
+        self.linear(&keys.with(keys.precision().unquantised()), in_features, out_features)
+    }
+
+    /// A layer of modulation, which is not quantised. A quarter of all weights are of this kind and read one row a step: where memory is
+    /// short enough for NF4, they stay on the host.
+    pub fn modulation(&mut self, keys: &Keys, in_features: usize, out_features: usize) -> Result<Linear> {
+        #[cfg(feature = "cuda")]
+        if keys.precision() == crate::Precision::Nf4 && keys.device().is_cuda() {
+            let linear = Linear::load_on_host(&keys.with(keys.precision().unquantised()), in_features, out_features)?;
+            return Ok(self.register(linear, std::slice::from_ref(keys), in_features, out_features));
+        }
+        self.unquantised(keys, in_features, out_features)
+    }
+
+    /// Layers of `out_features` each in one product, whose input comes in parts of these widths.
+    pub fn fused(&mut self, layers: &[Keys], parts: &[usize], out_features: usize) -> Result<Linear> {
+        let linear = Linear::load_fused(layers, parts, out_features)?;
+        Ok(self.register(linear, layers, parts.iter().sum(), out_features))
+    }
+
+    /// Numbers the layers that `linear` stands for.
+    fn register(&mut self, mut linear: Linear, layers: &[Keys], in_features: usize, out_features: usize) -> Linear {
+        let first = self.next_id();
+        let info = |(id, keys): (LinearId, &Keys)| LinearInfo { id, path: keys.path().to_owned(), in_features, out_features };
+        self.infos.extend((first..).zip(layers).map(info));
+        linear.slots = (0..layers.len()).map(|i| Slot { id: first + i, first: i * out_features, count: out_features }).collect();
+        linear
     }
 
     /// The id that the next layer will get.

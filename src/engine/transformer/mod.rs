@@ -2,31 +2,38 @@
 //!
 //! diffusers `models/transformers/transformer_flux.py`; module paths are the checkpoint's.
 
+mod attention;
+mod block;
 mod config;
 mod double;
 mod embed;
+mod feed_forward;
 mod gradients;
 mod layers;
 mod modulation;
 mod output;
 mod positions;
-mod qkv;
 mod single;
 
 pub use config::Config;
-pub use gradients::{Checkpointing, Gradients};
+pub use gradients::{Checkpointing, Gradients, Loss};
 pub use layers::LinearInfo;
+pub use modulation::Modulations;
 
 use crate::{
     AdapterSet, Error, Precision, Result, Size,
+    adapter::SidePaths,
     checkpoint::{self, Checkpoint},
     cores::on_the_cores,
     latents::PackedLatents,
+    linear::Linear,
+    ops::Activation,
     text_encoder::Conditioning,
 };
-use candle_core::{Device, Tensor};
+use block::{Block, Context};
+use candle_core::{DType, Device, Tensor};
 use double::DoubleBlock;
-use embed::{Embedded, Embedders};
+use embed::{Embedded, Embedders, Moment};
 use layers::Layers;
 use output::Output;
 use positions::{Positions, PositionsCache};
@@ -44,11 +51,15 @@ pub struct Step<'a> {
     pub sigma: &'a [f64],
     /// [B], the plain number; ignored by models without guidance embedding.
     pub guidance: &'a [f64],
+    /// What [`Transformer::modulations`] made of sigma, guidance and pooled text ahead; else they are made now.
+    pub modulations: Option<&'a Modulations>,
 }
 
 pub struct Transformer {
     pub config: Config,
     device: Device,
+    /// Of activations.
+    dtype: DType,
     linears: Vec<LinearInfo>,
     embedders: Embedders,
     transformer_blocks: Vec<DoubleBlock>,
@@ -64,7 +75,7 @@ impl Transformer {
         Self::from_checkpoint(&Checkpoint::open(model, "transformer", device)?, precision)
     }
 
-    /// Linear layers of the blocks in `precision`.
+    /// Linear layers of the blocks in `precision`; those of modulation, the embedders and the last one are not quantised.
     pub fn from_checkpoint(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config: Config = checkpoint.config()?;
         config.check().map_err(|problem| checkpoint.config_error(problem))?;
@@ -83,6 +94,7 @@ impl Transformer {
         Ok(Self {
             config,
             device: checkpoint.device().clone(),
+            dtype: keys.dtype(),
             linears: layers.infos,
             embedders,
             transformer_blocks,
@@ -112,27 +124,56 @@ impl Transformer {
         &self.device
     }
 
-    /// The velocity (noise minus data), [B, tokens, 64].
+    /// The velocity (noise minus data), [B, tokens, 64] f32.
     pub fn forward(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet) -> Result<Tensor> {
         on_the_cores(|| self.forward_here(latents, step, adapters))
     }
 
-    fn forward_here(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet) -> Result<Tensor> {
-        let positions = self.positions(step)?;
-        let Embedded { mut picture, mut text, vector } = self.embed(latents, step, adapters)?;
-        for block in &self.transformer_blocks {
-            (picture, text) = block.forward(&picture, &text, &vector, &positions, adapters)?;
-        }
-        let mut joint = join(&text, &picture)?;
-        for block in &self.single_transformer_blocks {
-            joint = block.forward(&joint, &vector, &positions, adapters)?;
-        }
-        self.output.forward(&joint, &vector, &positions, adapters)
+    /// The modulations of many calls at once: row i is for sigma[i], guidance[i] and row i of `pooled`, [n, P]. They are worth making ahead
+    /// for every step of a sampling, and for some steps of a training of which no layer of modulation or embedding is a part: on a GPU their
+    /// weights are a quarter of the model, and with NF4 they come from the host each time.
+    pub fn modulations(&self, sigma: &[f64], guidance: &[f64], pooled: &Tensor, adapters: &AdapterSet) -> Result<Modulations> {
+        let paths = SidePaths::new(adapters, self.dtype)?;
+        on_the_cores(|| self.modulations_of(&self.embedders.vector(Moment { sigma, guidance, pooled }, &paths)?, &paths))
     }
 
-    fn embed(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet) -> Result<Embedded> {
-        let batch = check_inputs(&self.config, latents, step)?;
-        self.embedders.forward(&latents.0, &step.conditioning.repeat(batch)?, step, adapters)
+    fn forward_here(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet) -> Result<Tensor> {
+        let (inputs, paths) = (self.inputs(latents, step)?, &SidePaths::new(adapters, self.dtype)?);
+        let computed = match step.modulations {
+            Some(_) => None,
+            None => Some(self.modulations_of(&self.embedders.vector(inputs.moment(step), paths)?, paths)?),
+        };
+        let modulations = step.modulations.or(computed.as_ref()).expect("given or computed");
+        let context = Context { positions: &inputs.positions, modulations, paths, keeps: false };
+        let Embedded { picture, text } = self.embedders.forward(&inputs.latents, &inputs.text, paths)?;
+        let both = block::forward(&self.transformer_blocks, [text, picture], &context)?;
+        let joint = block::forward(&self.single_transformer_blocks, join(&both)?, &context)?;
+        self.output.leave(&self.output.inside(&joint, &context)?, paths)
+    }
+
+    /// vector: [n, C]
+    fn modulations_of(&self, vector: &Tensor, paths: &SidePaths) -> Result<Modulations> {
+        let x = Activation::from(vector);
+        let layers = self.norms().into_iter().map(|norm| Ok((norm.slots[0].id, norm.forward(&x, paths)?))).collect::<Result<_>>()?;
+        Ok(Modulations::new(layers, vector.dim(0)?))
+    }
+
+    /// All layers of modulation.
+    fn norms(&self) -> Vec<&Linear> {
+        let doubles = self.transformer_blocks.iter().flat_map(|block| block.norms());
+        let singles = self.single_transformer_blocks.iter().flat_map(|block| block.norms());
+        doubles.chain(singles).chain([&self.output.norm_out]).collect()
+    }
+
+    /// What a call reads, checked, a row for each picture and in the type of activations.
+    fn inputs(&self, latents: &PackedLatents, step: &Step) -> Result<Inputs> {
+        let conditioning = step.conditioning.repeat(check_inputs(&self.config, latents, step)?)?;
+        Ok(Inputs {
+            latents: latents.0.to_dtype(self.dtype)?,
+            text: conditioning.tokens.to_dtype(self.dtype)?,
+            pooled: conditioning.pooled,
+            positions: self.positions(step)?,
+        })
     }
 
     fn positions(&self, step: &Step) -> Result<Positions> {
@@ -141,8 +182,24 @@ impl Transformer {
 }
 
 /// [B, text, C], [B, picture, C] → [B, text + picture, C]
-fn join(text: &Tensor, picture: &Tensor) -> Result<Tensor> {
-    Ok(Tensor::cat(&[text, picture], 1)?)
+fn join(both: &[Tensor; 2]) -> Result<Tensor> {
+    Ok(Tensor::cat(both, 1)?)
+}
+
+struct Inputs {
+    /// [B, tokens, 64]
+    latents: Tensor,
+    /// [B, text, joint]
+    text: Tensor,
+    /// [B, P]
+    pooled: Tensor,
+    positions: Positions,
+}
+
+impl Inputs {
+    fn moment<'a>(&'a self, step: &Step<'a>) -> Moment<'a> {
+        Moment { sigma: step.sigma, guidance: step.guidance, pooled: &self.pooled }
+    }
 }
 
 /// Refuses inputs whose shapes disagree; returns the batch size.
@@ -167,6 +224,9 @@ fn check_inputs(config: &Config, latents: &PackedLatents, step: &Step) -> Result
     }
     if step.sigma.len() != batch || (config.guidance_embeds && step.guidance.len() != batch) {
         return refuse(format!("{} sigmas and {} guidances for {batch} pictures: give one each", step.sigma.len(), step.guidance.len()));
+    }
+    if step.modulations.is_some_and(|modulations| modulations.rows() != batch) {
+        return refuse(format!("modulations of another number of rows than {batch} pictures: narrow them to this call's"));
     }
     Ok(batch)
 }

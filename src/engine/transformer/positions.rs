@@ -1,4 +1,4 @@
-//! Rotary tables of one picture size and text length: text, picture, and both together.
+//! Rotary tables of one picture size and text length.
 
 use crate::{Result, Size, ops::Rope};
 use candle_core::Device;
@@ -6,21 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 #[derive(Clone)]
 pub struct Positions {
-    pub text: Rope,
-    pub picture: Rope,
     /// Text first.
-    pub joint: Rope,
+    pub rope: Rope,
     pub text_tokens: usize,
-}
-
-impl Positions {
-    fn new(text_tokens: usize, size: Size, axes: &[usize], device: &Device) -> Result<Self> {
-        let joint = Rope::new(text_tokens, size, axes, device)?;
-        let part = |start: usize, tokens: usize| -> Result<Rope> {
-            Ok(Rope { cos: joint.cos.narrow(0, start, tokens)?, sin: joint.sin.narrow(0, start, tokens)? })
-        };
-        Ok(Self { text: part(0, text_tokens)?, picture: part(text_tokens, size.tokens())?, joint, text_tokens })
-    }
 }
 
 /// The tables of the last call: a sampling asks for the same ones at every step.
@@ -33,7 +21,7 @@ impl PositionsCache {
         match &*held {
             Some((key, positions)) if *key == (text_tokens, size) => Ok(positions.clone()),
             _ => {
-                let positions = Positions::new(text_tokens, size, axes, device)?;
+                let positions = Positions { rope: Rope::new(text_tokens, size, axes, device)?, text_tokens };
                 *held = Some(((text_tokens, size), positions.clone()));
                 Ok(positions)
             }

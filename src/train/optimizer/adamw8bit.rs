@@ -1,9 +1,9 @@
 //! AdamW whose moments take one byte each (bitsandbytes' `AdamW8bit`): a quarter of the memory, the same arithmetic in between.
 
-use super::quantised::{BLOCK, SIGNED, UNSIGNED};
 use super::{Adam, Optimizer, Rule};
 use crate::Result;
 use crate::tensor_file::TensorFile;
+use engine::quant::dynamic::{BLOCK, SIGNED, UNSIGNED};
 use rayon::prelude::*;
 
 /// Tensors below this keep 32-bit moments, as bitsandbytes' `min_8bit_size` has it: nothing is saved on them.

@@ -91,13 +91,13 @@ mod eight_bit {
     //! AdamW with 8-bit moments in one kernel.
 
     use super::super::adamw8bit::{self, Moments};
-    use super::super::quantised::{SIGNED, UNSIGNED};
     use super::{Adam, Clipped, DeviceOptimizer};
     use crate::Result;
     use crate::tensor_file::TensorFile;
     use candle_core::{CpuStorage, CudaStorage, InplaceOp3, Layout, Tensor};
     use engine::Device;
     use engine::cuda::adamw8bit as native;
+    use engine::quant::dynamic::{SIGNED, UNSIGNED};
     use std::sync::Mutex;
 
     pub struct AdamW8bit {

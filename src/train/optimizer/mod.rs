@@ -3,7 +3,6 @@
 mod adamw;
 mod adamw8bit;
 mod device;
-pub mod quantised;
 pub mod schedule;
 
 pub use adamw::AdamW;

@@ -69,7 +69,8 @@ fn three_steps_of_ours_give_the_references_losses_and_weights() {
     assert!(relative(&of(&example.target), &of(&fixture["target"])) < 1e-6);
 
     let conditioning = Conditioning { pooled: fixture["pooled_projections"].clone(), tokens: fixture["encoder_hidden_states"].clone() };
-    let step = Step { size: Size::new(256, 256).unwrap(), conditioning: &conditioning, sigma: &sigma, guidance: &guidance };
+    let step =
+        Step { size: Size::new(256, 256).unwrap(), conditioning: &conditioning, sigma: &sigma, guidance: &guidance, modulations: None };
     let mut weights = flat(&fixture, "init", &names);
     let mut optimizer = AdamW::new(ADAM, weights.len());
     for (index, expected) in numbers("losses").into_iter().enumerate() {

@@ -4,7 +4,7 @@ use crate::api::{AdapterInfo, limits::MAX_NAME_CHARS};
 use crate::calls::adapters::{DeleteAdapter, RenameAdapter};
 use crate::components::{Confirm, Fact, Icon, PostForm, icon, post_to};
 use crate::format;
-use crate::forms::{CompareForm, GenerateForm};
+use crate::forms::{CompareForm, GenerateForm, publish_page};
 use leptos::prelude::*;
 
 #[component]
@@ -30,6 +30,10 @@ pub fn AdapterCard(adapter: AdapterInfo, rename: ServerAction<RenameAdapter>, de
                     <a class="button" href=weights download="">
                         <Icon path=icon::DOWNLOAD/>
                         "Download"
+                    </a>
+                    <a class="button" href=publish_page(&adapter.id)>
+                        <Icon path=icon::SHARE/>
+                        "Publish"
                     </a>
                 </div>
                 <div class="actions quiet-actions">

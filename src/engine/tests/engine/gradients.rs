@@ -1,8 +1,12 @@
-//! Gradients of adapters: against torch, with checkpointing against without, and against finite differences.
+//! Gradients of adapters: against torch, against candle's autograd, with checkpointing against without, and against finite differences.
 
 use crate::fixtures::{Call, File, assert_near, pipeline, relative_error};
+use crate::plain_transformer::PlainTransformer;
 use candle_core::{Device, Tensor, Var};
-use engine::{AdapterSet, LoraPair, Result, Size, transformer::Checkpointing};
+use engine::{
+    AdapterSet, LoraPair, Result, Size,
+    transformer::{Checkpointing, Gradients},
+};
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -37,9 +41,10 @@ impl Trainable {
 
     fn gradients(&self, call: &Call, target: &Tensor, checkpointing: Checkpointing) -> (f64, Vec<Tensor>) {
         let loss = |prediction: &Tensor| -> Result<Tensor> { Ok((prediction - target)?.sqr()?.mean_all()?) };
-        let (value, gradients) =
-            pipeline().transformer.gradients(&call.latents, &call.step(), &self.set, &self.variables, checkpointing, &loss).unwrap();
-        (f64::from(value.to_scalar::<f32>().unwrap()), gradients)
+        let transformer = &pipeline().transformer;
+        let (loss, gradients) =
+            transformer.gradients(&call.latents, &call.step(), &self.set, &self.variables, checkpointing, &loss).unwrap();
+        (f64::from(loss.to_scalar::<f32>().unwrap()), gradients)
     }
 }
 
@@ -56,7 +61,7 @@ fn match_torch() {
     let trainable = Trainable::new(has, 4, |path, half, _| file.get(&format!("init.{path}.lora_{half}.weight")));
     assert_eq!(2 * trainable.paths.len(), file.under("init.").count());
     let reference = f64::from(file.get("losses").get(0).unwrap().to_scalar::<f32>().unwrap());
-    for checkpointing in [Checkpointing::None, Checkpointing::Full] {
+    for checkpointing in [Checkpointing::None, Checkpointing::Smart, Checkpointing::Full] {
         let (loss, gradients) = trainable.gradients(&call, &file.get("target"), checkpointing);
         assert!((loss - reference).abs() / reference < 1e-4, "loss {loss}, reference {reference}");
         let mut worst: f64 = 0.0;
@@ -79,12 +84,14 @@ fn checkpointed_equal_plain_on_every_layer() {
     let target = Tensor::cat(&[file.get("target"), file.get("noise")], 0).unwrap();
     let trainable = Trainable::random(|_| true, 2);
     let (plain_loss, plain) = trainable.gradients(&call, &target, Checkpointing::None);
-    let (loss, checkpointed) = trainable.gradients(&call, &target, Checkpointing::Full);
-    assert!((loss - plain_loss).abs() < 1e-6);
-    for (i, (ours, theirs)) in checkpointed.iter().zip(&plain).enumerate() {
-        let path = &trainable.paths[i / 2];
-        assert!(theirs.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() > 0.0, "no gradient reaches {path}");
-        assert_near(path, ours, theirs, 2e-5);
+    for checkpointing in [Checkpointing::Smart, Checkpointing::Full] {
+        let (loss, checkpointed) = trainable.gradients(&call, &target, checkpointing);
+        assert!((loss - plain_loss).abs() < 1e-6);
+        for (i, (ours, theirs)) in checkpointed.iter().zip(&plain).enumerate() {
+            let path = &trainable.paths[i / 2];
+            assert!(theirs.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() > 0.0, "no gradient reaches {path}");
+            assert_near(path, ours, theirs, 2e-5);
+        }
     }
 }
 
@@ -96,11 +103,51 @@ fn checkpointed_equal_plain_in_the_last_blocks() {
         let trainable = Trainable::random(|path| path.starts_with(pick), 2);
         assert!(!trainable.paths.is_empty());
         let (_, plain) = trainable.gradients(&call, &file.get("target"), Checkpointing::None);
-        let (_, checkpointed) = trainable.gradients(&call, &file.get("target"), Checkpointing::Full);
-        for (ours, theirs) in checkpointed.iter().zip(&plain) {
-            assert_near(pick, ours, theirs, 2e-5);
+        for checkpointing in [Checkpointing::Smart, Checkpointing::Full] {
+            let (_, checkpointed) = trainable.gradients(&call, &file.get("target"), checkpointing);
+            for (ours, theirs) in checkpointed.iter().zip(&plain) {
+                assert_near(pick, ours, theirs, 2e-5);
+            }
         }
     }
+}
+
+/// Every layer at once against candle's own backward pass through a transformer of plain operations.
+#[test]
+fn match_a_plain_transformer_on_every_layer() {
+    let (file, call) = lora_step();
+    let call = batch_of_two(&call);
+    let target = Tensor::cat(&[file.get("target"), file.get("noise")], 0).unwrap();
+    let trainable = Trainable::random(|_| true, 2);
+    let pairs = trainable.paths.iter().cloned().zip(trainable.variables.chunks(2).map(|pair| [pair[0].clone(), pair[1].clone()]));
+    let prediction = PlainTransformer::new(pairs.collect()).forward(&call);
+    let ours = pipeline().transformer.forward(&call.latents, &call.step(), &trainable.set).unwrap();
+    assert_near("velocity", &ours, &prediction, 1e-5);
+    let reference = (prediction - &target).unwrap().sqr().unwrap().mean_all().unwrap().backward().unwrap();
+    let (_, gradients) = trainable.gradients(&call, &target, Checkpointing::None);
+    for (i, variable) in trainable.variables.iter().enumerate() {
+        assert_near(&trainable.paths[i / 2], &gradients[i], reference.get(variable).unwrap(), 1e-4);
+    }
+}
+
+/// What is added to a buffer twice is there twice.
+#[test]
+fn gradients_accumulate() {
+    let (file, call) = lora_step();
+    let trainable = Trainable::random(|path| path.ends_with("attn.to_q") || path.ends_with("proj_out"), 2);
+    let (_, once) = trainable.gradients(&call, &file.get("target"), Checkpointing::None);
+    let sums = Gradients::zeros(&trainable.variables, &Device::Cpu).unwrap();
+    for _ in 0..2 {
+        let loss = |prediction: &Tensor| -> Result<Tensor> { Ok((prediction - file.get("target"))?.sqr()?.mean_all()?) };
+        let transformer = &pipeline().transformer;
+        transformer.add_gradients(&call.latents, &call.step(), &trainable.set, &sums, Checkpointing::None, &loss).unwrap();
+    }
+    for (sum, once) in sums.views().iter().zip(&once) {
+        assert_near("twice", sum, &(once * 2.0).unwrap(), 1e-5);
+    }
+    assert_eq!(sums.flat().elem_count(), once.iter().map(Tensor::elem_count).sum::<usize>());
+    sums.clear().unwrap();
+    assert!(crate::fixtures::values(sums.flat()).iter().all(|x| *x == 0.0));
 }
 
 /// A check that owes nothing to any autograd: the slope of the loss along a random direction.

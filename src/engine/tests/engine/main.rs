@@ -4,5 +4,6 @@ mod adapters;
 mod fixtures;
 mod golden;
 mod gradients;
+mod plain_transformer;
 mod properties;
 mod refusals;

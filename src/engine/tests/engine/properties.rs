@@ -1,6 +1,6 @@
 //! What must hold for every input.
 
-use crate::fixtures::{Call, File, assert_near, path, pipeline, values};
+use crate::fixtures::{Call, File, assert_near, path, pipeline, refusal, values};
 use candle_core::{Device, Tensor};
 use engine::{
     Adapter, AdapterSet, GenerateParams, Model, Pipeline, Size,
@@ -8,6 +8,7 @@ use engine::{
     residence::Part,
     scheduler::Scheduler,
     synthetic::Synthetic,
+    transformer::Step,
     vae::Tiling,
 };
 use proptest::prelude::*;
@@ -85,6 +86,23 @@ fn scale_zero_is_the_base_to_the_last_bit() {
     assert!(!coverage[0].matched.is_empty());
     let forward = |set: &AdapterSet| values(&pipeline().transformer.forward(&call.latents, &call.step(), set).unwrap());
     assert_eq!(forward(&zero), forward(&AdapterSet::base()));
+}
+
+/// Made ahead for many calls, the modulations of one are those that it would make itself.
+#[test]
+fn modulations_can_be_made_ahead() {
+    let file = File::read("lora_output.safetensors");
+    let call = Call::read(&file, "hidden_states", Size::new(256, 256).unwrap());
+    let adapter = Arc::new(Adapter::load(&path("lora_impressionist.safetensors"), &Device::Cpu).unwrap());
+    let (adapters, _) = AdapterSet::mount(&pipeline().transformer, &[(adapter, 1.0)]).unwrap();
+    let transformer = &pipeline().transformer;
+    let pooled = call.conditioning.pooled.repeat((3, 1)).unwrap();
+    let all = transformer.modulations(&[0.2, call.sigma[0], 1.0], &[1.0, call.guidance[0], 5.0], &pooled, &adapters).unwrap();
+    let given = all.narrow(1, 1).unwrap();
+    let ahead = transformer.forward(&call.latents, &Step { modulations: Some(&given), ..call.step() }, &adapters).unwrap();
+    assert_near("ahead", &ahead, &transformer.forward(&call.latents, &call.step(), &adapters).unwrap(), 1e-6);
+    let all = refusal(transformer.forward(&call.latents, &Step { modulations: Some(&all), ..call.step() }, &adapters));
+    assert!(all.contains("narrow them"), "{all}");
 }
 
 /// Two adapters at once are the sum of what each says: twice at a half is once at one.

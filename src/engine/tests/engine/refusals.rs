@@ -138,7 +138,7 @@ fn without_guidance_embedding() {
     let size = Size::new(32, 32).unwrap();
     let conditioning = pipeline().text_encoder.encode(&["a boat"], 8).unwrap();
     let noise = PackedLatents::noise(0, 1, size, &Device::Cpu).unwrap();
-    let step = Step { size, conditioning: &conditioning, sigma: &[1.0], guidance: &[] };
+    let step = Step { size, conditioning: &conditioning, sigma: &[1.0], guidance: &[], modulations: None };
     let velocity = transformer.forward(&noise, &step, &engine::AdapterSet::base()).unwrap();
     assert_eq!(velocity.dims(), &[1, 4, 64]);
 }
@@ -178,7 +178,7 @@ fn shapes_that_disagree() {
     let conditioning = pipeline().text_encoder.encode(&["a boat"], 8).unwrap();
     let forward = |tokens: usize, sigma: &[f64]| {
         let latents = PackedLatents(Tensor::zeros((2, tokens, 64), DType::F32, &Device::Cpu).unwrap());
-        let step = Step { size, conditioning: &conditioning, sigma, guidance: &[1.0, 1.0] };
+        let step = Step { size, conditioning: &conditioning, sigma, guidance: &[1.0, 1.0], modulations: None };
         pipeline().transformer.forward(&latents, &step, &engine::AdapterSet::base())
     };
     assert!(forward(16, &[1.0, 0.5]).is_ok());
