@@ -71,7 +71,7 @@ pub struct Gpu {
     pub name: String,
     /// Major and minor.
     pub compute_capability: (u32, u32),
-    pub memory: Memory,
+    pub total_bytes: u64,
 }
 
 impl Gpu {
@@ -129,6 +129,14 @@ pub fn gpu_of(device: &Device) -> Result<Option<Gpu>> {
         Device::Cuda(device) => gpu::of(device).map(Some),
         _ => Ok(None),
     }
+}
+
+/// Free bytes of a GPU that this process has not opened.
+pub fn free_on(gpu: &Gpu) -> Result<u64> {
+    #[cfg(feature = "cuda")]
+    return gpu::free(gpu.index);
+    #[cfg(not(feature = "cuda"))]
+    Err(Error::invalid(format!("cuda:{} cannot be asked: this Atelier was built without GPUs", gpu.index)))
 }
 
 /// The driver's version, such as `580.95.05, CUDA 13.0`.
@@ -239,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_gpu_without_bf16_is_refused() {
-        let gpu = |compute_capability| Gpu { index: 1, name: "Tesla T4".into(), compute_capability, memory: Memory { total: 0, free: 0 } };
+        let gpu = |compute_capability| Gpu { index: 1, name: "Tesla T4".into(), compute_capability, total_bytes: 0 };
         let sentence = gpu((7, 5)).check().unwrap_err().to_string();
         assert!(["cuda:1", "Tesla T4", "7.5", "8.0", "cpu"].iter().all(|part| sentence.contains(part)), "{sentence}");
         assert!(gpu((8, 0)).check().is_ok() && gpu((12, 0)).check().is_ok());

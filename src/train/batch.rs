@@ -1,5 +1,6 @@
 //! One micro-batch: which pictures, how noisy, with which captions. Everything drawn from (seed, step, micro-step, row).
 
+use crate::ahead::Moments;
 use crate::buckets::Frame;
 use crate::cache::Cache;
 use crate::dataset::Item;
@@ -10,9 +11,11 @@ use crate::{Dataset, Recipe, Result};
 use candle_core::Tensor;
 use engine::latents::{Latents, PackedLatents};
 use engine::text_encoder::Conditioning;
+use engine::transformer::Modulations;
 use engine::{Pipeline, Size, device, transformer};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use std::ops::Range;
 
 /// The run's pictures in their frames, and the order they are seen in.
 pub struct Batches {
@@ -32,13 +35,13 @@ pub struct Batch {
 
 impl Batch {
     pub fn step(&self) -> transformer::Step<'_> {
-        transformer::Step {
-            size: self.size,
-            conditioning: &self.conditioning,
-            sigma: &self.sigma,
-            guidance: &self.guidance,
-            modulations: None,
-        }
+        self.step_with(None)
+    }
+
+    /// With modulations that were made ahead.
+    pub fn step_with<'a>(&'a self, modulations: Option<&'a Modulations>) -> transformer::Step<'a> {
+        let Self { size, conditioning, sigma, guidance, .. } = self;
+        transformer::Step { size: *size, conditioning, sigma, guidance, modulations }
     }
 }
 
@@ -68,16 +71,61 @@ impl Batches {
         let mu = pipeline.scheduler.mu(size);
         let mut rows = Rows::default();
         for (row, &index) in items.iter().enumerate() {
-            let rng = |purpose| random::keyed(recipe.seed, purpose, &[&step, &micro, &row]);
-            let item = &dataset.items[index];
-            let frame = self.frames[index][rng(Purpose::Flip).random_range(0..self.frames[index].len())];
-            let dropped = rng(Purpose::CaptionDropout).random::<f64>() < recipe.caption_dropout;
-            rows.conditioning.push(if dropped { cache.nothing() } else { cache.conditioning(item) }.clone());
-            rows.latents.push(posterior_sample(cache, item, &frame, &mut rng(Purpose::Posterior))?);
-            rows.noise.push(normal_like(&rows.latents[row], &mut rng(Purpose::Noise))?);
-            rows.sigma.push(objective::sigma(recipe, mu, &mut rng(Purpose::Timestep)));
+            let (draw, item) = (Draw { recipe, step, micro, row }, &dataset.items[index]);
+            let frame = self.frames[index][draw.rng(Purpose::Flip).random_range(0..self.frames[index].len())];
+            rows.conditioning.push(draw.conditioning(cache, item).clone());
+            rows.latents.push(posterior_sample(cache, item, &frame, &mut draw.rng(Purpose::Posterior))?);
+            rows.noise.push(normal_like(&rows.latents[row], &mut draw.rng(Purpose::Noise))?);
+            rows.sigma.push(draw.sigma(mu));
         }
         rows.into_batch(pipeline, recipe, size)
+    }
+
+    /// What modulation is made from, of every row of some micro-batches, counted from the run's first as 0.
+    pub fn moments(
+        &self,
+        pipeline: &Pipeline,
+        recipe: &Recipe,
+        dataset: &Dataset,
+        cache: &Cache,
+        micro_batches: Range<usize>,
+    ) -> Result<Moments> {
+        let (mut sigma, mut pooled) = (Vec::new(), Vec::new());
+        for index in micro_batches {
+            let (step, micro) = (index / recipe.accumulate + 1, index % recipe.accumulate);
+            let items = self.items(recipe, step, micro);
+            let mu = pipeline.scheduler.mu(self.frames[items[0]][0].size);
+            for (row, item) in items.into_iter().enumerate() {
+                let draw = Draw { recipe, step, micro, row };
+                sigma.push(draw.sigma(mu));
+                pooled.push(draw.conditioning(cache, &dataset.items[item]).pooled.clone());
+            }
+        }
+        Ok(Moments { sigma, pooled: device::send(&Tensor::cat(&pooled, 0)?, &pipeline.device)? })
+    }
+}
+
+/// What the seed decides for one row of a micro-batch.
+struct Draw<'a> {
+    recipe: &'a Recipe,
+    step: usize,
+    micro: usize,
+    row: usize,
+}
+
+impl Draw<'_> {
+    fn rng(&self, purpose: Purpose) -> ChaCha8Rng {
+        random::keyed(self.recipe.seed, purpose, &[&self.step, &self.micro, &self.row])
+    }
+
+    /// The caption's, or that of no caption.
+    fn conditioning<'c>(&self, cache: &'c Cache, item: &Item) -> &'c Conditioning {
+        let dropped = self.rng(Purpose::CaptionDropout).random::<f64>() < self.recipe.caption_dropout;
+        if dropped { cache.nothing() } else { cache.conditioning(item) }
+    }
+
+    fn sigma(&self, mu: f64) -> f64 {
+        objective::sigma(self.recipe, mu, &mut self.rng(Purpose::Timestep))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Everything a run does lies in its folder: recipe, caches, checkpoints, samples, event file, adapter.
 
+pub mod ahead;
 mod atomic;
 pub mod batch;
 pub mod buckets;

@@ -1,5 +1,6 @@
 //! Fine-tunes an adapter: prepare, step, checkpoint, sample, finish. The whole of training on one page.
 
+use crate::ahead::Ahead;
 use crate::batch::Batches;
 use crate::cache::{Audit, Cache};
 use crate::estimate;
@@ -29,6 +30,7 @@ pub struct Trainer {
     run: Run,
     cache: Cache,
     batches: Batches,
+    ahead: Ahead,
     lora: Lora,
     update: Update,
     state: State,
@@ -202,11 +204,11 @@ impl Trainer {
             state = checkpoint.state;
         }
         let cache = Cache::open(pipeline, &run.recipe, &run.folder.join("cache"))?;
-        let batches = Batches::new(&run.recipe, &run.dataset);
+        let (batches, ahead) = (Batches::new(&run.recipe, &run.dataset), Ahead::new(pipeline, &run.recipe)?);
         let events = EventFile::create(&run.folder, state.step + 1)?;
         let gathered = Gathered::nothing(Gradients::zeros(&lora.variables(), &pipeline.device)?);
         let (taken, phase) = (VecDeque::new(), Phase::Prepare(0));
-        Ok(Self { run, cache, batches, lora, update, state, gathered, taken, events, phase, plan })
+        Ok(Self { run, cache, batches, ahead, lora, update, state, gathered, taken, events, phase, plan })
     }
 
     fn prepare(&mut self, pipeline: &Pipeline, index: usize) -> Result<Event> {
@@ -232,11 +234,19 @@ impl Trainer {
         let (step, recipe) = (self.state.step + 1, &self.run.recipe);
         pipeline.make_room(Part::Transformer, &self.plan.workload)?;
         let begun = Mark::now(&pipeline.device)?;
-        let batch = self.batches.draw(pipeline, recipe, &self.run.dataset, &self.cache, step, self.gathered.losses.len())?;
+        let (batches, dataset, cache, micro) = (&self.batches, &self.run.dataset, &self.cache, self.gathered.losses.len());
+        let index = (step - 1) * recipe.accumulate + micro;
+        let modulations = self.ahead.of(index, pipeline, recipe, |range| batches.moments(pipeline, recipe, dataset, cache, range))?;
+        let batch = batches.draw(pipeline, recipe, dataset, cache, step, micro)?;
         let (noisy, adapters, gradients) = (&batch.example.noisy, self.lora.mounted(), &self.gathered.gradients);
-        let loss = pipeline
-            .transformer
-            .add_gradients(noisy, &batch.step(), &adapters, gradients, self.plan.checkpointing, &|v| batch.example.loss(v))?;
+        let loss = pipeline.transformer.add_gradients(
+            noisy,
+            &batch.step_with(modulations.as_ref()),
+            &adapters,
+            gradients,
+            self.plan.checkpointing,
+            &|v| batch.example.loss(v),
+        )?;
         let loss = Number::of(&loss)?;
         if let Number::Known(loss) = loss {
             check_finite("loss", loss, step)?;

@@ -13,7 +13,7 @@ pub fn findings(gpus: &[Gpu], model: &Model) -> Vec<Finding> {
     }
     // A model that cannot be read is told about elsewhere.
     let sizes = Sizes::of(model).ok();
-    gpus.iter().map(|gpu| of(gpu, sizes.as_ref())).collect()
+    gpus.iter().map(|gpu| of(gpu, device::free_on(gpu).unwrap_or(0), sizes.as_ref())).collect()
 }
 
 fn none() -> Finding {
@@ -33,7 +33,7 @@ fn none() -> Finding {
     }
 }
 
-fn of(gpu: &Gpu, sizes: Option<&Sizes>) -> Finding {
+fn of(gpu: &Gpu, free: u64, sizes: Option<&Sizes>) -> Finding {
     const ABOUT: &str = "gpu";
     if let Err(error) = gpu.check() {
         return Finding::slow(ABOUT, error.to_string(), "the CPU is used instead");
@@ -44,14 +44,14 @@ fn of(gpu: &Gpu, sizes: Option<&Sizes>) -> Finding {
         "cuda:{} {}, compute capability {major}.{minor}{driver}, {} of {} free",
         gpu.index,
         gpu.name,
-        Bytes(gpu.memory.free),
-        Bytes(gpu.memory.total)
+        Bytes(free),
+        Bytes(gpu.total_bytes)
     );
     let Some(sizes) = sizes else { return Finding::good(ABOUT, described) };
-    let placement = memory::place(sizes, None, gpu.has_fp8(), gpu.memory.free);
+    let placement = memory::place(sizes, None, gpu.has_fp8(), free);
     let needed = Peak::of(sizes, placement, &Workload::generate(sizes.usual_size(), 512, 1)).least();
     let fits = format!("the model takes {} in {} with T5 in {}", Bytes(needed), placement.precision, placement.text);
-    match needed <= gpu.memory.free {
+    match needed <= free {
         true => Finding::good(ABOUT, format!("{described}; {fits}")),
         false => Finding::slow(
             ABOUT,
@@ -65,25 +65,26 @@ fn of(gpu: &Gpu, sizes: Option<&Sizes>) -> Finding {
 mod tests {
     use super::*;
     use crate::cli::doctor::Verdict;
-    use engine::{device::Memory, synthetic::Synthetic};
+    use engine::synthetic::Synthetic;
 
-    fn gpu(gib: u64, compute_capability: (u32, u32)) -> Gpu {
-        Gpu { index: 0, name: "NVIDIA L4".into(), compute_capability, memory: Memory { total: 24 << 30, free: gib << 30 } }
+    fn gpu(compute_capability: (u32, u32)) -> Gpu {
+        Gpu { index: 0, name: "NVIDIA L4".into(), compute_capability, total_bytes: 24 << 30 }
     }
 
     #[test]
     fn a_gpu_is_told_with_what_fits_it() {
-        let told = |gpu| findings(&[gpu], &Model::Synthetic(Synthetic::FluxDev)).remove(0);
+        let sizes = Sizes::of(&Model::Synthetic(Synthetic::FluxDev)).unwrap();
+        let told = |gib: u64, gpu: Gpu| of(&gpu, gib << 30, Some(&sizes));
         // 22.6 GiB were measured for a step in bf16, 14.5 in fp8.
-        let fits = told(gpu(22, (8, 9)));
+        let fits = told(22, gpu((8, 9)));
         assert!(
             fits.verdict == Verdict::Good && fits.sentence.contains("NVIDIA L4") && fits.sentence.contains("in fp8 with T5 in"),
             "{}",
             fits.sentence
         );
-        let full = told(gpu(2, (8, 9)));
+        let full = told(2, gpu((8, 9)));
         assert!(full.verdict == Verdict::Slow && full.sentence.contains("does not fit") && full.cure.is_some());
-        let old = told(gpu(22, (7, 5)));
+        let old = told(22, gpu((7, 5)));
         assert!(old.verdict == Verdict::Slow && old.sentence.contains("7.5"));
     }
 }

@@ -4,17 +4,28 @@ use super::{Gpu, Memory};
 use crate::{Error, Result, cuda};
 use candle_core::{
     CudaDevice, Device,
-    cuda_backend::cudarc::driver::{CudaContext, DriverError, sys},
+    cuda_backend::cudarc::driver::{
+        CudaContext, DriverError,
+        result::device,
+        sys::{self, CUdevice_attribute as Attribute},
+    },
 };
 
+/// Asked of the driver alone: a context would take half a GiB of every card.
 pub fn all() -> Vec<Gpu> {
     // No driver, or a driver without a card, is no GPU.
     let count = CudaContext::device_count().unwrap_or(0);
-    (0..count as usize).filter_map(|index| look(&*CudaContext::new(index).ok()?).ok()).collect()
+    (0..count as usize).filter_map(|index| look(index).ok()).collect()
 }
 
 pub fn of(device: &CudaDevice) -> Result<Gpu> {
-    look(device.cuda_stream().context()).map_err(failed)
+    look(device.cuda_stream().context().ordinal()).map_err(failed)
+}
+
+/// Free bytes of a GPU that is not open; takes a context for it meanwhile.
+pub fn free(index: usize) -> Result<u64> {
+    let (free, _) = CudaContext::new(index).and_then(|context| context.mem_get_info()).map_err(failed)?;
+    Ok(free as u64)
 }
 
 pub fn open(index: usize) -> Result<Device> {
@@ -31,15 +42,15 @@ pub fn open(index: usize) -> Result<Device> {
     Ok(cuda::open(index)?)
 }
 
-fn look(context: &CudaContext) -> std::result::Result<Gpu, DriverError> {
-    let (major, minor) = context.compute_capability()?;
-    let (free, total) = context.mem_get_info()?;
-    Ok(Gpu {
-        index: context.ordinal(),
-        name: context.name()?,
-        compute_capability: (major as u32, minor as u32),
-        memory: Memory { total: total as u64, free: free as u64 },
-    })
+fn look(index: usize) -> std::result::Result<Gpu, DriverError> {
+    let device = device::get(index as i32)?;
+    // SAFETY: the driver has just given us this device.
+    let attribute = |attribute: Attribute| unsafe { device::get_attribute(device, attribute) };
+    let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    // SAFETY: as above.
+    let total = unsafe { device::total_mem(device) }?;
+    Ok(Gpu { index, name: device::get_name(device)?, compute_capability: (major as u32, minor as u32), total_bytes: total as u64 })
 }
 
 pub fn memory(device: &CudaDevice) -> Result<Memory> {

@@ -311,3 +311,26 @@ fn a_run_goes_on_under_another_policy() {
         assert!(distance(a, &other_a) < 1e-3 && distance(b, &other_b) < 1e-3);
     }
 }
+
+/// What is made ahead of a micro-step is made from what the micro-step draws.
+#[test]
+fn moments_are_those_of_the_batches() {
+    let home = tempfile::tempdir().unwrap();
+    let (recipe, dataset) = (rich_recipe(), dataset(home.path()));
+    let mut cache = Cache::open(&PIPELINE, &recipe, &home.path().join("cache")).unwrap();
+    let batches = Batches::new(&recipe, &dataset);
+    for (index, item) in dataset.items.iter().enumerate() {
+        cache.prepare(&PIPELINE, &dataset, item, batches.frames(index)).unwrap();
+    }
+    cache.prepare_nothing(&PIPELINE).unwrap();
+    let moments = batches.moments(&PIPELINE, &recipe, &dataset, &cache, 3..7).unwrap();
+    for (place, index) in (3..7).enumerate() {
+        let batch = batches.draw(&PIPELINE, &recipe, &dataset, &cache, index / 2 + 1, index % 2).unwrap();
+        assert_eq!(&moments.sigma[2 * place..][..2], batch.step().sigma, "micro-step {index}");
+        assert_eq!(
+            floats(&moments.pooled.narrow(0, 2 * place, 2).unwrap()),
+            floats(&batch.step().conditioning.pooled),
+            "micro-step {index}"
+        );
+    }
+}
