@@ -5,7 +5,7 @@ mod read;
 mod side_path;
 mod write;
 
-pub(crate) use side_path::{SidePath, SidePaths};
+pub(crate) use side_path::{SidePath, SidePaths, Stacked};
 
 use crate::{
     Error, Result,

@@ -10,6 +10,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct LinearInfo {
     pub id: LinearId,
+    /// The first of the layers that one product makes together, itself where it is alone.
+    pub product: LinearId,
     /// diffusers module path, such as `single_transformer_blocks.4.proj_out`
     pub path: String,
     pub in_features: usize,
@@ -52,7 +54,8 @@ impl Layers {
     /// Numbers the layers that `linear` stands for.
     fn register(&mut self, mut linear: Linear, layers: &[Keys], in_features: usize, out_features: usize) -> Linear {
         let first = self.next_id();
-        let info = |(id, keys): (LinearId, &Keys)| LinearInfo { id, path: keys.path().to_owned(), in_features, out_features };
+        let info =
+            |(id, keys): (LinearId, &Keys)| LinearInfo { id, product: first, path: keys.path().to_owned(), in_features, out_features };
         self.infos.extend((first..).zip(layers).map(info));
         linear.slots = (0..layers.len()).map(|i| Slot { id: first + i, first: i * out_features, count: out_features }).collect();
         linear

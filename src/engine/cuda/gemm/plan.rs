@@ -132,8 +132,10 @@ impl Layouts {
     }
 }
 
-/// How often a candidate is run for its time, after once to warm up.
-const REPEATS: usize = 3;
+/// Candidates take turns, so that a GPU that slows down as it warms up (by a fifth within a second of products) treats all alike.
+const ROUNDS: usize = 5;
+/// How often one is run in a row for its time, after once to warm up.
+const REPEATS: usize = 2;
 const CANDIDATES: usize = 8;
 /// Below this many multiplications a product takes microseconds whichever way it is computed.
 const WORTH_TIMING: u64 = 1 << 28;
@@ -201,15 +203,15 @@ impl Plan {
         let bytes = (problem.strides[2] as usize * (problem.n as usize - 1) + problem.m as usize) * problem.output.size_in_bytes();
         let aside = problem.add.then(|| uninitialised(&context.device, bytes, DType::U8)).transpose()?;
         let d = aside.as_ref().map_or(operands.d, base);
-        let mut best = (f32::INFINITY, candidates[0]);
-        for candidate in candidates {
-            // One that fails to run is out, whatever the heuristics said.
-            let Ok(milliseconds) = self.time(handle, context, operands, d, &candidate) else { continue };
-            if milliseconds < best.0 {
-                best = (milliseconds, candidate);
+        let mut times = vec![Vec::with_capacity(ROUNDS); candidates.len()];
+        for _ in 0..ROUNDS {
+            for (times, candidate) in times.iter_mut().zip(&candidates) {
+                // One that fails to run is out, whatever the heuristics said.
+                times.push(self.time(handle, context, operands, d, candidate).unwrap_or(f32::INFINITY));
             }
         }
-        Ok(best.1)
+        let fastest = times.iter_mut().map(median).enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b));
+        Ok(candidates[fastest.map_or(0, |(index, _)| index)])
     }
 
     fn time(
@@ -275,6 +277,11 @@ impl Plan {
         }
         .map_err(Error::wrap)
     }
+}
+
+fn median(times: &mut Vec<f32>) -> f32 {
+    times.sort_by(f32::total_cmp);
+    times[times.len() / 2]
 }
 
 /// What a candidate may need.

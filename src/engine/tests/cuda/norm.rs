@@ -67,10 +67,12 @@ fn check_norm(gpu: &Gpu, report: &mut Report, shape: (usize, usize, usize), dtyp
         Ok(worst([plain_error / tolerance(dtype) * FP8, fp8_error]))
     });
     report.check("layer_norm_modulate_gradient", (shape, dtype), tolerance(dtype), || {
-        let Inputs { x, g, vectors: [shift, scale, _], .. } = Inputs::new(gpu, shape, dtype)?;
-        let dx = with([&x, &scale, &g], |[x, scale, g]| layer_norm_modulate_gradient(x, scale, g))?;
+        let Inputs { x, other, g, vectors: [shift, scale, _] } = Inputs::new(gpu, shape, dtype)?;
+        let alone = with([&x, &scale, &g], |[x, scale, g]| layer_norm_modulate_gradient(x, scale, g, None))?;
+        let sum = with([&x, &scale, &g, &other], |[x, scale, g, beside]| layer_norm_modulate_gradient(x, scale, g, Some(beside)))?;
         let [expected, ..] = gradients([&x, &shift, &scale], &g, plain_norm)?;
-        error(&gpu.tensor(dx, shape), &expected)
+        let of_sum = error(&gpu.tensor(sum, shape), &(&expected + exact(&other)?)?)?;
+        Ok(worst([error(&gpu.tensor(alone, shape), &expected)?, of_sum]))
     });
     report.check("modulation_gradients", (shape, dtype), 2e-5, || {
         let Inputs { x, g, vectors: [shift, scale, _], .. } = Inputs::new(gpu, shape, dtype)?;
@@ -203,8 +205,9 @@ fn time_width(gpu: &Gpu, report: &mut Report, shape: (usize, usize, usize)) {
         });
     }
     row("gate_residual", 6, &|of| with([&of.other, &of.vectors[0], &of.x], |[r, gate, x]| gate_residual(r, gate, x)).map(drop));
-    row("layer_norm_modulate_gradient", 6, &|of| {
-        with([&of.x, &of.vectors[0], &of.g], |[x, scale, g]| layer_norm_modulate_gradient(x, scale, g)).map(drop)
+    row("layer_norm_modulate_gradient", 8, &|of| {
+        with([&of.x, &of.vectors[0], &of.g, &of.other], |[x, scale, g, beside]| layer_norm_modulate_gradient(x, scale, g, Some(beside)))
+            .map(drop)
     });
     row("modulation_gradients", 4, &|of| with([&of.x, &of.g], |[x, g]| modulation_gradients(x, g)).map(drop));
     row("gate_gradient_x", 4, &|of| with([&of.vectors[0], &of.g], |[gate, g]| gate_gradient_x(gate, g)).map(drop));
