@@ -1,12 +1,7 @@
 //! The pairs of an adapter set as the layers' products read them.
 
 use super::{AdapterSet, LoraPair};
-use crate::{
-    Result,
-    linear::LinearId,
-    ops,
-    transformer::{Gradients, LinearInfo},
-};
+use crate::{Result, linear::LinearId, ops, transformer::Gradients};
 use candle_core::{D, DType, Tensor, TensorId};
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -98,16 +93,16 @@ impl Up {
 pub struct SidePaths(BTreeMap<LinearId, SidePath>);
 
 impl SidePaths {
-    /// `dtype`: of activations.
-    pub fn new(adapters: &AdapterSet, layers: &[LinearInfo], dtype: DType) -> Result<Self> {
-        let mut products: BTreeMap<LinearId, Vec<Placed>> = BTreeMap::new();
+    /// products: of each layer, the first of those that one product makes together; dtype: of activations.
+    pub fn new(adapters: &AdapterSet, products: &[LinearId], dtype: DType) -> Result<Self> {
+        let mut placed: BTreeMap<LinearId, Vec<Placed>> = BTreeMap::new();
         for (id, pair) in adapters.pairs.iter().enumerate().flat_map(|(id, pairs)| pairs.iter().map(move |pair| (id, pair))) {
-            let first = layers[id].product;
+            let first = products[id];
             let ids = [pair.a.id(), pair.b.id()];
             let pair = LoraPair { a: pair.a.detach(), b: pair.b.detach(), scale: pair.scale };
-            products.entry(first).or_default().push(Placed { id, slot: id - first, pair, ids });
+            placed.entry(first).or_default().push(Placed { id, slot: id - first, pair, ids });
         }
-        Ok(Self(products.into_iter().map(|(first, pairs)| Ok((first, SidePath::new(pairs, dtype)?))).collect::<Result<_>>()?))
+        Ok(Self(placed.into_iter().map(|(first, pairs)| Ok((first, SidePath::new(pairs, dtype)?))).collect::<Result<_>>()?))
     }
 
     /// Beside the product whose first layer this is.

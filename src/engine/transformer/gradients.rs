@@ -126,7 +126,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn gradients(&self, adapters: &AdapterSet, checkpointing: Checkpointing, loss: &Loss) -> Result<Tensor> {
-        let (model, paths) = (self.transformer, &SidePaths::new(adapters, &self.transformer.linears, self.transformer.dtype)?);
+        let (model, paths) = (self.transformer, &SidePaths::new(adapters, &self.transformer.products, self.transformer.dtype)?);
         let inputs = model.inputs(self.latents, self.step)?;
         let moment = inputs.moment(self.step);
         let made = match self.step.modulations {

@@ -10,8 +10,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct LinearInfo {
     pub id: LinearId,
-    /// The first of the layers that one product makes together, itself where it is alone.
-    pub product: LinearId,
     /// diffusers module path, such as `single_transformer_blocks.4.proj_out`
     pub path: String,
     pub in_features: usize,
@@ -22,6 +20,8 @@ pub struct LinearInfo {
 #[derive(Default)]
 pub struct Layers {
     pub infos: Vec<LinearInfo>,
+    /// Of each layer, the first of those that one product makes together.
+    pub products: Vec<LinearId>,
 }
 
 impl Layers {
@@ -54,9 +54,9 @@ impl Layers {
     /// Numbers the layers that `linear` stands for.
     fn register(&mut self, mut linear: Linear, layers: &[Keys], in_features: usize, out_features: usize) -> Linear {
         let first = self.next_id();
-        let info =
-            |(id, keys): (LinearId, &Keys)| LinearInfo { id, product: first, path: keys.path().to_owned(), in_features, out_features };
+        let info = |(id, keys): (LinearId, &Keys)| LinearInfo { id, path: keys.path().to_owned(), in_features, out_features };
         self.infos.extend((first..).zip(layers).map(info));
+        self.products.resize(self.infos.len(), first);
         linear.slots = (0..layers.len()).map(|i| Slot { id: first + i, first: i * out_features, count: out_features }).collect();
         linear
     }

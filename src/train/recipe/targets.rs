@@ -127,7 +127,7 @@ mod tests {
         let mut paths = vec!["x_embedder".to_owned(), "proj_out".to_owned()];
         paths.extend((0..2).flat_map(|i| double.map(|name| format!("transformer_blocks.{i}.{name}"))));
         paths.extend((0..3).flat_map(|i| single.map(|name| format!("single_transformer_blocks.{i}.{name}"))));
-        paths.into_iter().enumerate().map(|(id, path)| LinearInfo { id, product: id, path, in_features: 8, out_features: 8 }).collect()
+        paths.into_iter().enumerate().map(|(id, path)| LinearInfo { id, path, in_features: 8, out_features: 8 }).collect()
     }
 
     fn count(targets: &str) -> usize {
