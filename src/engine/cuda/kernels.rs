@@ -141,17 +141,6 @@ unsafe extern "C" {
     pub fn atelier_gate_residual(shape: Shape, residual: View, gate: View, x: View, y: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_gate_gradient_x(shape: Shape, gate: View, g: View, dx: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_gate_gradient(shape: Shape, x: View, g: View, chunks: i32, partial: *mut f32, dgate: *mut f32, stream: Stream) -> i32;
-    pub fn atelier_gate_residual_norm(
-        shape: Shape,
-        residual: View,
-        gate: View,
-        x: View,
-        shift: View,
-        scale: View,
-        y: *mut c_void,
-        to: Emission,
-        stream: Stream,
-    ) -> i32;
     pub fn atelier_gelu(shape: Shape, x: View, to: Emission, stream: Stream) -> i32;
     pub fn atelier_gelu_gradient(shape: Shape, x: View, g: View, dx: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_finish_product(shape: Shape, from: View, to: View, finish: Finish, stream: Stream) -> i32;

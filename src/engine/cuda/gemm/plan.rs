@@ -137,8 +137,6 @@ const ROUNDS: usize = 5;
 /// How often one is run in a row for its time, after once to warm up.
 const REPEATS: usize = 2;
 const CANDIDATES: usize = 8;
-/// Below this many multiplications a product takes microseconds whichever way it is computed.
-const WORTH_TIMING: u64 = 1 << 28;
 
 impl Plan {
     /// The fastest of what cuBLASLt proposes. Waits for the stream.
@@ -150,12 +148,8 @@ impl Plan {
             return Ok(None);
         }
         let candidates = plan.candidates(handle, problem)?;
-        let Some(first) = candidates.first() else { return Ok(None) };
-        plan.algorithm = *first;
-        if candidates.len() > 1 && problem.m * problem.n * problem.k >= WORTH_TIMING {
-            plan.algorithm = plan.fastest(handle, context, problem, operands, candidates)?;
-        }
-        Ok(Some(plan))
+        let Some(algorithm) = plan.fastest(handle, context, problem, operands, &candidates)? else { return Ok(None) };
+        Ok(Some(Self { algorithm, ..plan }))
     }
 
     fn candidates(&self, handle: sys::cublasLtHandle_t, problem: &Problem) -> Result<Vec<sys::cublasLtMatmulAlgo_t>> {
@@ -191,27 +185,28 @@ impl Plan {
         Ok(found[..count as usize].iter().filter(usable).map(|result| result.algo).collect())
     }
 
+    /// None: all of them fail to run, whatever the heuristics said.
     fn fastest(
         &self,
         handle: sys::cublasLtHandle_t,
         context: &Context,
         problem: &Problem,
         operands: &Operands,
-        candidates: Vec<sys::cublasLtMatmulAlgo_t>,
-    ) -> Result<sys::cublasLtMatmulAlgo_t> {
+        candidates: &[sys::cublasLtMatmulAlgo_t],
+    ) -> Result<Option<sys::cublasLtMatmulAlgo_t>> {
         // A product that adds must do so once: its candidates are tried on memory of no meaning.
         let bytes = (problem.strides[2] as usize * (problem.n as usize - 1) + problem.m as usize) * problem.output.size_in_bytes();
         let aside = problem.add.then(|| uninitialised(&context.device, bytes, DType::U8)).transpose()?;
         let d = aside.as_ref().map_or(operands.d, base);
         let mut times = vec![Vec::with_capacity(ROUNDS); candidates.len()];
         for _ in 0..ROUNDS {
-            for (times, candidate) in times.iter_mut().zip(&candidates) {
-                // One that fails to run is out, whatever the heuristics said.
-                times.push(self.time(handle, context, operands, d, candidate).unwrap_or(f32::INFINITY));
+            for (times, candidate) in times.iter_mut().zip(candidates) {
+                times.extend(self.time(handle, context, operands, d, candidate).ok());
             }
         }
-        let fastest = times.iter_mut().map(median).enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b));
-        Ok(candidates[fastest.map_or(0, |(index, _)| index)])
+        let ran = times.into_iter().zip(candidates).filter(|(times, _)| times.len() == ROUNDS);
+        let fastest = ran.map(|(times, candidate)| (median(times), candidate)).min_by(|(a, _), (b, _)| a.total_cmp(b));
+        Ok(fastest.map(|(_, candidate)| *candidate))
     }
 
     fn time(
@@ -279,7 +274,7 @@ impl Plan {
     }
 }
 
-fn median(times: &mut Vec<f32>) -> f32 {
+fn median(mut times: Vec<f32>) -> f32 {
     times.sort_by(f32::total_cmp);
     times[times.len() / 2]
 }

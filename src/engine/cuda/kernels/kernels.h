@@ -42,7 +42,6 @@ int atelier_gate_residual(Shape, View residual, View gate, View x, void* y, cuda
 int atelier_gate_gradient_x(Shape, View gate, View g, void* dx, cudaStream_t);
 // partial: [chunks, batch, width] f32
 int atelier_gate_gradient(Shape, View x, View g, int32_t chunks, float* partial, float* dgate, cudaStream_t);
-int atelier_gate_residual_norm(Shape, View residual, View gate, View x, View shift, View scale, void* y, Emission, cudaStream_t);
 
 int atelier_gelu(Shape, View x, Emission, cudaStream_t);
 int atelier_gelu_gradient(Shape, View x, View g, void* dx, cudaStream_t);

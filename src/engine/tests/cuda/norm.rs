@@ -6,7 +6,7 @@ use candle_core::{DType, Result, Tensor};
 use engine::cuda::fp8::{self, Fp8, Fp8Rows};
 use engine::cuda::gelu::{gelu, gelu_gradient};
 use engine::cuda::norm::{Emit, layer_norm_modulate, layer_norm_modulate_gradient, modulation_gradients};
-use engine::cuda::residual::{gate_gradient, gate_gradient_x, gate_residual, gate_residual_norm};
+use engine::cuda::residual::{gate_gradient, gate_gradient_x, gate_residual};
 use engine::ops::plain;
 
 const EPSILON: f64 = 1e-6;
@@ -97,18 +97,6 @@ fn check_residual(gpu: &Gpu, report: &mut Report, shape: (usize, usize, usize), 
         let [_, of_gate, of_x] = gradients([&other, &gate, &x], &g, plain_gate)?;
         Ok(worst([error(&gpu.tensor(dx, shape), &of_x)?, error(&gpu.tensor(dgate, (shape.0, shape.2)), &of_gate)?]))
     });
-    report.check("gate_residual_norm", (shape, dtype), FP8, || {
-        let Inputs { x, other, vectors: [gate, shift, scale], .. } = Inputs::new(gpu, shape, dtype)?;
-        let (y, rows) = with([&other, &gate, &x, &shift, &scale], |[residual, gate, x, shift, scale]| {
-            gate_residual_norm(residual, gate, x, shift, scale, Emit::Both)
-        })?;
-        let y = gpu.tensor(y, shape);
-        let sum_error = error(&y, &plain_gate(&[exact(&other)?, exact(&gate)?, exact(&x)?])?)?;
-        let expected = plain::layer_norm_modulate(&exact(&y)?, &exact(&shift)?, &exact(&scale)?, EPSILON)?;
-        let norm_error = error(&gpu.tensor(rows.plain.expect("both"), shape), &expected)?;
-        let fp8_error = error(&dequantised(gpu, rows.fp8.expect("both"), shape)?, &expected)?;
-        Ok(worst([sum_error / tolerance(dtype) * FP8, norm_error / tolerance(dtype) * FP8, fp8_error]))
-    });
 }
 
 fn check_gelu(gpu: &Gpu, report: &mut Report, shape: (usize, usize, usize), dtype: DType) {
@@ -195,13 +183,6 @@ fn time_width(gpu: &Gpu, report: &mut Report, shape: (usize, usize, usize)) {
     for (emit, bytes) in [(Emit::Plain, 4), (Emit::Fp8, 3), (Emit::Both, 5)] {
         row(&format!("layer_norm_modulate {emit:?}"), bytes, &|of| {
             with([&of.x, &of.vectors[0], &of.vectors[1]], |[x, shift, scale]| layer_norm_modulate(x, shift, scale, emit)).map(drop)
-        });
-        row(&format!("gate_residual_norm {emit:?}"), bytes + 4, &|of| {
-            let [gate, shift, scale] = &of.vectors;
-            with([&of.other, gate, &of.x, shift, scale], |[residual, gate, x, shift, scale]| {
-                gate_residual_norm(residual, gate, x, shift, scale, emit)
-            })
-            .map(drop)
         });
     }
     row("gate_residual", 6, &|of| with([&of.other, &of.vectors[0], &of.x], |[r, gate, x]| gate_residual(r, gate, x)).map(drop));
