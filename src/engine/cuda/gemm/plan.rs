@@ -143,7 +143,7 @@ impl Plan {
     fn best(handle: sys::cublasLtHandle_t, context: &Context, problem: &Problem, operands: &Operands) -> Result<Option<Self>> {
         // What cuBLASLt cannot describe it cannot compute: old versions know no row scales.
         let Ok(layouts) = Layouts::of(problem) else { return Ok(None) };
-        let mut plan = Self { layouts, add: problem.add, algorithm: sys::cublasLtMatmulAlgo_t { data: [0; 8] } };
+        let plan = Self { layouts, add: problem.add, algorithm: sys::cublasLtMatmulAlgo_t { data: [0; 8] } };
         if plan.point_at(operands).is_err() {
             return Ok(None);
         }
