@@ -32,8 +32,8 @@ pub mod upsample;
 
 pub use activation::{Activation, Reads};
 pub use attention::{Attended, attention, attention_with_bias, packed_attention, packed_attention_gradient};
-pub use conv::{ConvWeight, conv2d};
-pub use elementwise::{gate_gradient, gate_gradient_x, gate_residual, gelu, gelu_for, gelu_gradient};
+pub use conv::{ConvWeight, add_conv2d, conv2d};
+pub use elementwise::{add_maps, gate_gradient, gate_gradient_x, gate_residual, gelu, gelu_for, gelu_gradient};
 pub use group_norm::group_norm;
 pub use linear::{Weight, add_linear, linear, linear_gelu, linear_gradient, linear_into};
 pub use lora::{add_lora_down, add_lora_down_gradient, add_lora_up, add_matrix_gradient, lora_down, lora_up_gradient};
