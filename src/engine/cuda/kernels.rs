@@ -167,7 +167,15 @@ unsafe extern "C" {
         y: *mut c_void,
         stream: Stream,
     ) -> i32;
-    pub fn atelier_upsample(rows: i64, width: i32, pixel_bytes: i64, x: *const c_void, y: *mut c_void, stream: Stream) -> i32;
+    pub fn atelier_join_phases(
+        rows: i64,
+        height: i32,
+        width: i32,
+        pixel_bytes: i64,
+        x: *const c_void,
+        y: *mut c_void,
+        stream: Stream,
+    ) -> i32;
 
     fn cudaGetErrorString(error: i32) -> *const c_char;
 }

@@ -41,4 +41,4 @@ pub use norm::{layer_norm_modulate, layer_norm_modulate_gradient, modulation_gra
 pub use qk_norm::{QkNormRope, qk_norm_rope, qk_norm_rope_gradient, qk_norm_rope_in_place};
 pub use rope::Rope;
 pub use storage::to_be_written;
-pub use upsample::upsample;
+pub use upsample::{EnlargingWeight, enlarging_conv2d, upsample};

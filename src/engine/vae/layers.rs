@@ -1,4 +1,4 @@
-//! Convolution and group norm, the two layers that the VAE is made of.
+//! Convolutions and group norm, the layers that the VAE is made of.
 
 use crate::{Result, checkpoint::Keys, ops};
 use candle_core::Tensor;
@@ -35,6 +35,21 @@ impl Conv2d {
     pub fn forward_added(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         debug_assert_eq!(self.stride, 1);
         ops::add_conv2d(residual, x, &self.weight, self.padding.0)
+    }
+}
+
+/// Twice the size by repeating pixels, then a convolution (`Upsample2D`).
+pub struct Upsampler(ops::EnlargingWeight);
+
+impl Upsampler {
+    pub fn load(keys: &Keys, channels: usize) -> Result<Self> {
+        let weight = keys.take_active("weight", &[channels, channels, 3, 3])?;
+        Ok(Self(ops::EnlargingWeight::new(&weight, &keys.take_active("bias", &[channels])?)?))
+    }
+
+    /// x: [B, C, H, W] → [B, C, 2·H, 2·W]
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::enlarging_conv2d(x, &self.0)
     }
 }
 

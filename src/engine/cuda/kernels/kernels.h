@@ -114,7 +114,8 @@ struct Picture {
 // most 2048 channels.
 int atelier_group_norm(
     Picture, const void* x, const float* weight, const float* bias, int32_t chunks, void* partial, void* factors, void* y, cudaStream_t);
-// x: rows of `width` pixels; y: two rows of twice the width for each. pixel_bytes is even.
-int atelier_upsample(int64_t rows, int32_t width, int64_t pixel_bytes, const void* x, void* y, cudaStream_t);
+// y: pictures of 2·height × 2·width, `rows` = batch·height pairs of rows in all; x: [batch, height + 1, width + 1, 4, pixel]; y[2i + a, 2j + b]
+// = x[i + a, j + b, 2a + b]. pixel_bytes is even.
+int atelier_join_phases(int64_t rows, int32_t height, int32_t width, int64_t pixel_bytes, const void* x, void* y, cudaStream_t);
 
 }

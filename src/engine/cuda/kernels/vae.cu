@@ -1,4 +1,4 @@
-// GroupNorm with SiLU, and ×2 by repeating pixels, over height × width × channels.
+// GroupNorm with SiLU, and the end of an enlarging convolution, over height × width × channels.
 
 #include "rows.cuh"
 
@@ -187,25 +187,23 @@ int group_norm(
     return cudaGetLastError();
 }
 
-// Rows of `width` pixels of `words` each; a row of the picture becomes two.
+// A thread moves a word of y, whose pixels have `words` of them.
 template <class Word>
-__global__ void upsample_kernel(int64_t count, int width, int words, const Word* x, Word* y) {
+__global__ void join_phases_kernel(int64_t count, int height, int width, int words, const Word* x, Word* y) {
     const int64_t index = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (index >= count) return;
-    const int64_t pixel = index / words, row = pixel / width;
-    const Word word = x[index];
-    Word* to = y + (4 * row * width + 2 * (pixel - row * width)) * words + (index - pixel * words);
-    to[0] = to[words] = word;
-    to += int64_t(2) * width * words;
-    to[0] = to[words] = word;
+    const int64_t pixel = index / words, line = pixel / (2 * width), picture = line / (2 * height);
+    const int word = index - pixel * words, column = pixel - line * 2 * width, row = line - picture * 2 * height;
+    const int64_t source = (picture * (height + 1) + (row + 1) / 2) * (width + 1) + (column + 1) / 2;
+    y[index] = x[(4 * source + 2 * (row % 2) + column % 2) * words + word];
 }
 
 template <class Word>
-int upsample(int64_t rows, int width, int64_t pixel_bytes, const void* x, void* y, cudaStream_t stream) {
+int join_phases(int64_t rows, int height, int width, int64_t pixel_bytes, const void* x, void* y, cudaStream_t stream) {
     const int words = pixel_bytes / sizeof(Word);
-    const int64_t count = rows * width * words;
-    upsample_kernel<<<(count + THREADS - 1) / THREADS, THREADS, 0, stream>>>(
-        count, width, words, static_cast<const Word*>(x), static_cast<Word*>(y));
+    const int64_t count = 4 * rows * width * words;
+    join_phases_kernel<<<(count + THREADS - 1) / THREADS, THREADS, 0, stream>>>(
+        count, height, width, words, static_cast<const Word*>(x), static_cast<Word*>(y));
     return cudaGetLastError();
 }
 
@@ -227,7 +225,7 @@ int atelier_group_norm(
     });
 }
 
-int atelier_upsample(int64_t rows, int32_t width, int64_t pixel_bytes, const void* x, void* y, cudaStream_t stream) {
-    if (aligned(x, y, pixel_bytes)) return upsample<uint4>(rows, width, pixel_bytes, x, y, stream);
-    return upsample<uint16_t>(rows, width, pixel_bytes, x, y, stream);
+int atelier_join_phases(int64_t rows, int32_t height, int32_t width, int64_t pixel_bytes, const void* x, void* y, cudaStream_t stream) {
+    if (aligned(x, y, pixel_bytes)) return join_phases<uint4>(rows, height, width, pixel_bytes, x, y, stream);
+    return join_phases<uint16_t>(rows, height, width, pixel_bytes, x, y, stream);
 }

@@ -1,9 +1,9 @@
 //! The VAE's operations. Their tensors are [B, C, H, W] as everywhere, but lie in memory as [B, H, W, C], as tensor cores read them: each
 //! operation leaves its result so, and finds its input so, but for the first one of a VAE, whose input is copied into that order.
 
-use super::lend;
+use super::{holds, lend};
 use crate::cuda::{self, Arg, conv, conv::Sweep};
-use candle_core::{CudaStorage, Result, Tensor, bail};
+use candle_core::{CudaStorage, DType, Result, Tensor, bail};
 
 /// As it lies in memory: contiguous [B, H, W, C]. A copy only of what no operation here has made.
 fn channels_last(x: &Tensor) -> Result<Tensor> {
@@ -74,10 +74,28 @@ pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps
     picture(y, x.dims4()?.into())
 }
 
-pub fn upsample(x: &Tensor) -> Result<Tensor> {
-    let x = channels_last(x)?;
-    let (b, h, w, c) = x.dims4()?;
-    picture(lend([&x], |[x]| cuda::upsample::upsample(x))?, [b, 2 * h, 2 * w, c])
+/// The four 2×2 kernels that together read the small picture as `weight` [out, in, 3, 3] reads the one enlarged by repeating pixels, 4/9 of
+/// its arithmetic: an even row of the result sees two rows of the small picture, the second of them twice; an odd row the first. None for
+/// what is not in bf16 on a GPU, or has channels that cannot lie phase beside phase.
+pub fn phases(weight: &Tensor, bias: &Tensor) -> Result<Option<ConvKernel>> {
+    if !(holds(weight) && weight.dtype() == DType::BF16 && weight.dim(0)?.is_multiple_of(conv::CHANNELS)) {
+        return Ok(None);
+    }
+    let taps = |x: &Tensor, axis: usize| -> Result<[Tensor; 2]> {
+        let [first, second, third] = [x.narrow(axis, 0, 1)?, x.narrow(axis, 1, 1)?, x.narrow(axis, 2, 1)?];
+        Ok([Tensor::cat(&[&first, &(&second + &third)?], axis)?, Tensor::cat(&[&(first + second)?, &third], axis)?])
+    };
+    let exact = weight.to_dtype(DType::F32)?;
+    let [even, odd] = taps(&exact, 2)?;
+    let kernels = [taps(&even, 3)?, taps(&odd, 3)?].concat();
+    ConvKernel::new(&Tensor::cat(&kernels, 0)?.to_dtype(DType::BF16)?, &Tensor::cat(&[bias; 4], 0)?).map(Some)
+}
+
+/// x: [B, in, H, W] → [B, out, 2·H, 2·W]
+pub fn enlarging_conv2d(x: &Tensor, phases: &ConvKernel) -> Result<Tensor> {
+    let parts = channels_last(&conv2d(x, phases, 1, (1, 1), None)?)?;
+    let (b, h, w, c) = parts.dims4()?;
+    picture(lend([&parts], |[parts]| cuda::upsample::join_phases(parts))?, [b, 2 * (h - 1), 2 * (w - 1), c / 4])
 }
 
 pub fn add_maps(x: &Tensor, y: &Tensor) -> Result<Tensor> {

@@ -1,4 +1,4 @@
-//! What lies between the VAE's convolutions: group norm, upsampling and sums of feature maps, given in either order in memory.
+//! What lies between the VAE's convolutions: group norm and sums of feature maps, given in either order in memory.
 
 use crate::gpu::{DTYPES, Gpu, error, exact, tolerance, worst};
 use crate::report::Report;
@@ -32,10 +32,6 @@ pub fn check(gpu: &Gpu, report: &mut Report) {
                     in_both_orders(gpu, &x, &expected, |x| ops::group_norm(x, &weight, &bias, groups, 1e-6, silu))
                 });
             }
-            report.check("upsample", ((b, c, h, w), dtype), 0.0, || {
-                let x = gpu.normal((b, c, h, w), dtype);
-                in_both_orders(gpu, &x, &plain::upsample(&exact(&x)?)?, ops::upsample)
-            });
             report.check("sum of maps", ((b, c, h, w), dtype), tolerance(dtype), || {
                 let (x, y) = (gpu.normal((b, c, h, w), dtype), gpu.normal((b, c, h, w), dtype));
                 in_both_orders(gpu, &x, &(exact(&x)? + exact(&y)?)?, |x| ops::add_maps(x, &y))
@@ -73,11 +69,5 @@ pub fn time(gpu: &Gpu, report: &mut Report) {
             let run = || ops::group_norm(&x, &weight, &bias, 32, 1e-6, true).map(drop).map_err(Error::wrap);
             Ok((gpu.median(|_| run())?, gpu.bytes(6 * elements)))
         });
-        if side < 1024 && (c, side) != (512, 512) {
-            report.time("upsample", (1, c, side, side), || {
-                let x = maps()?;
-                Ok((gpu.median(|_| ops::upsample(&x).map(drop).map_err(Error::wrap))?, gpu.bytes(10 * elements)))
-            });
-        }
     }
 }

@@ -76,8 +76,8 @@ pub fn time(gpu: &Gpu, report: &mut Report) {
     vae.load().expect("room for the weights");
     let config: Config = model.config("vae").expect("FLUX.1's configuration");
     for side in [1024, 512, 2048] {
-        // 9.9 TFLOP of convolutions and 0.6 of attention at 1024×1024 on an H100.
-        let least = 10.5e12 / 989e12 * 1e6 * (side as f64 / 1024.0).powi(2);
+        // 8.3 TFLOP of convolutions and 0.6 of attention at 1024×1024 on an H100.
+        let least = 8.9e12 / 989e12 * 1e6 * (side as f64 / 1024.0).powi(2);
         report.time("FLUX.1's decoder", (side, side), || {
             let z = gpu.normal((1, 16, side / 8, side / 8), DType::F32);
             let run = || vae.decode_raw(&z).map_err(Error::wrap);
