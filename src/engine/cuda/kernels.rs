@@ -168,12 +168,20 @@ unsafe extern "C" {
         weight: *const f32,
         bias: *const f32,
         chunks: i32,
-        partial: *mut f32,
-        moments: *mut f32,
+        partial: *mut c_void,
+        factors: *mut c_void,
         y: *mut c_void,
         stream: Stream,
     ) -> i32;
-    pub fn atelier_upsample(rows: i64, width: i32, dtype: i32, x: *const c_void, y: *mut c_void, stream: Stream) -> i32;
+    pub fn atelier_join_phases(
+        rows: i64,
+        height: i32,
+        width: i32,
+        pixel_bytes: i64,
+        x: *const c_void,
+        y: *mut c_void,
+        stream: Stream,
+    ) -> i32;
 
     fn cudaGetErrorString(error: i32) -> *const c_char;
 }

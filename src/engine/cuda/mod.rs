@@ -8,15 +8,17 @@
 //! - [`nf4`], [`fp8`]: quantised weights and activations.
 //! - [`pad`]: small matrices on their way to products.
 //! - [`adamw8bit`], [`reduce`]: a training step over one flat buffer.
-//! - [`group_norm`], [`upsample`]: the VAE's.
+//! - [`conv`] (cuDNN, bf16), [`group_norm`], [`upsample`]: the VAE's, over channels-last feature maps.
 //!
-//! Every function only queues work on the device's stream; none waits, but for the first product of a shape, which times its candidates,
-//! and for reading AdamW's moments back. Arguments live on one device, and their last dimension is
+//! Every function only queues work on the device's stream; none waits, but for the first product or convolution of a shape, which times its
+//! candidates, and for reading AdamW's moments back. Arguments live on one device, and their last dimension is
 //! contiguous; where a function says "rows", the dimensions before it may be strided (a `narrow` of a larger tensor).
 
 pub mod adamw8bit;
 pub mod attention;
 mod context;
+pub mod conv;
+mod cudnn;
 pub mod device;
 pub mod fp8;
 pub mod gelu;

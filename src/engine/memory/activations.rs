@@ -12,6 +12,8 @@ const BF16: u64 = 2;
 const F32: u64 = 4;
 /// cuBLASLt's.
 const WORKSPACE: u64 = 32 << 20;
+/// cuDNN's in a convolution, at most.
+const CONV_WORKSPACE: u64 = 64 << 20;
 
 /// Tokens' states alive at once in a forward pass, in rows of [tokens, width] bf16. The most are alive in a single block before its last
 /// product: residual and norm (2), q, k, v (3), attention (1), the MLP's hidden states (4), and what the product writes (1).
@@ -126,15 +128,21 @@ fn encoding(t5: &T5Config, tokens: usize) -> u64 {
     scores + tokens * (3 * t5.d_ff + 8 * t5.d_model) as u64 * BF16
 }
 
-/// Feature maps of one picture of h × w latents in bf16. The most are alive at the finest level, where maps of the level before arrive:
-/// what was enlarged, its norm, and what the convolution writes.
+/// Feature maps of one picture of h × w latents in bf16, and what a convolution takes beside them.
 pub fn decoding(vae: &vae::Config, h: usize, w: usize) -> u64 {
-    3 * vae.block_out_channels[1] as u64 * pixels(h, w) * BF16
+    decoder_channels(vae) * pixels(h, w) * BF16 + CONV_WORKSPACE
 }
 
-/// The same of the encoder, which leaves the finest level with as many maps as it has there.
-fn encoding_pictures(vae: &vae::Config, h: usize, w: usize) -> u64 {
-    3 * vae.block_out_channels[0] as u64 * pixels(h, w) * BF16
+/// Channels alive at the finest level. The most are so in its first residual block, where maps of the level before arrive (`from`): they,
+/// their norm, and what the first convolution writes; at the end they, the second norm, the shortcut and the sum.
+fn decoder_channels(vae: &vae::Config) -> u64 {
+    let [to, from] = [0, 1].map(|level| vae.block_out_channels[level] as u64);
+    (2 * from + to).max(from + 3 * to)
+}
+
+/// The same of the encoder, which leaves the finest level with as many maps as it has there: x, a norm, and what a convolution writes.
+pub fn encoding_pictures(vae: &vae::Config, h: usize, w: usize) -> u64 {
+    3 * vae.block_out_channels[0] as u64 * pixels(h, w) * BF16 + CONV_WORKSPACE
 }
 
 fn pixels(h: usize, w: usize) -> u64 {
@@ -161,7 +169,9 @@ pub fn on_cpu(sizes: &Sizes, workload: &Workload) -> Peak {
     };
     let tokens = (workload.batch * (workload.size.tokens() + workload.text_tokens)) as f64;
     let transformer = (block_parameters(model) + modulation_parameters(model)) * F32;
-    let picture = F32 / BF16 * decoding(&sizes.vae, workload.size.height() / 8, workload.size.width() / 8);
+    // A convolution and its sum with the residual are two maps there.
+    let channels = decoder_channels(&sizes.vae) + sizes.vae.block_out_channels[0] as u64;
+    let picture = channels * pixels(workload.size.height() / 8, workload.size.width() / 8) * F32;
     Peak {
         transformer,
         // Encoders and VAE hold half as much again as the transformer, in flux-mini as in FLUX.1.
