@@ -1,6 +1,6 @@
 //! What every answer says to the browser, and which requests are refused before anything is read.
 
-use super::{AppState, error::Refusal};
+use super::{AppState, error::Refusal, rest};
 use app::api::ApiError;
 use axum::{
     extract::{Request, State},
@@ -34,7 +34,7 @@ pub async fn secure(request: Request, next: Next) -> Response {
 /// about where they come from, and are let through.
 pub async fn same_origin(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if reads || is_same_origin(request.headers(), state.site.loopback) {
+    if reads || rest::is_signed(&request) || is_same_origin(request.headers(), state.site.loopback) {
         return next.run(request).await;
     }
     let sentence = "This request came from another site, so nothing was changed. Use Atelier's own pages.";
@@ -55,7 +55,7 @@ fn is_same_origin(headers: &HeaderMap, loopback: bool) -> bool {
     }
 }
 
-fn names_this_machine(host: &str) -> bool {
+pub(super) fn names_this_machine(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,

@@ -1,6 +1,6 @@
 //! Every route of the server, and what surrounds it.
 
-use super::{AppState, error::Refusal, events, files, headers, upload};
+use super::{AppState, error::Refusal, events, files, headers, metrics, rest, upload};
 use app::{
     App,
     api::{Api, ApiError},
@@ -40,9 +40,11 @@ pub fn router(state: AppState) -> Router {
         .layer(RequestBodyLimitLayer::new(BODY));
     Router::new()
         .route("/health", get(health))
+        .route("/metrics", get(metrics::show))
         .route("/events/{run}", get(events::events))
         .merge(files::routes())
         .merge(upload::routes())
+        .merge(rest::routes(&state))
         .merge(pages)
         .nest_service("/pkg", ServeDir::new(state.site.folder.join("pkg")))
         .fallback(static_file_or_page)
@@ -52,6 +54,7 @@ pub fn router(state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn(headers::secure))
+        .layer(middleware::from_fn_with_state(state.metrics.clone(), metrics::count))
         .layer(TraceLayer::new_for_http())
         .with_state(state)
 }

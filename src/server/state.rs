@@ -1,8 +1,8 @@
 //! What every handler may reach.
 
-use super::{api::StudioApi, style_sets::StyleSets};
+use super::{api::StudioApi, metrics::Metrics, openai::Links, style_sets::StyleSets};
 use crate::{
-    config::{self, Config},
+    config::{self, ApiKeys, Config},
     jobs::{Jobs, publish::Publishing},
     store::Owner,
 };
@@ -18,6 +18,9 @@ pub struct AppState {
     pub style_sets: Arc<StyleSets>,
     pub leptos: LeptosOptions,
     pub site: Site,
+    pub api_keys: Arc<ApiKeys>,
+    pub links: Arc<Links>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// Where static files lie, and who may ask.
@@ -42,16 +45,17 @@ impl AppState {
         let publishing = Publishing::new(jobs.store.clone(), config.hub.clone());
         // Whoever else reaches this machine must not publish under its owner's name.
         let publishing = if site.loopback { publishing } else { publishing.without_token() };
-        Self { jobs, publishing, style_sets: Arc::new(StyleSets::new(style_sets)), leptos, site }
+        let (style_sets, api_keys) = (Arc::new(StyleSets::new(style_sets)), Arc::new(config.api_keys.clone()));
+        Self { jobs, publishing, style_sets, leptos, site, api_keys, links: Arc::default(), metrics: Arc::default() }
     }
 
     /// The system, bound to who asks. One person at one machine so far.
     pub fn api(&self) -> Arc<dyn Api> {
-        Arc::new(StudioApi {
-            jobs: self.jobs.clone(),
-            publishing: self.publishing.clone(),
-            style_sets: self.style_sets.clone(),
-            owner: Owner::local(),
-        })
+        self.api_of(Owner::local())
+    }
+
+    /// The system, bound to whom the caller was found to be.
+    pub fn api_of(&self, owner: Owner) -> Arc<dyn Api> {
+        Arc::new(StudioApi { jobs: self.jobs.clone(), publishing: self.publishing.clone(), style_sets: self.style_sets.clone(), owner })
     }
 }

@@ -108,6 +108,11 @@ impl Store {
         Ok(query.bind(kind_name(kind)).fetch_one(&self.db).await?)
     }
 
+    /// How many there are of each kind in each state.
+    pub async fn count_runs(&self) -> Result<Vec<(String, String, i64)>> {
+        Ok(sqlx::query_as("SELECT kind, state, count(*) FROM runs GROUP BY kind, state").fetch_all(&self.db).await?)
+    }
+
     /// Takes a queued run, once: a second worker with the same message, or one from before, gets `None`.
     pub async fn claim(&self, claim: &Claim) -> Result<Option<Claimed>> {
         let sql = "UPDATE runs SET state = 'running', attempt = attempt + 1, error = NULL, finished_at = NULL
