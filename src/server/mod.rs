@@ -67,6 +67,7 @@ async fn open(config: &Config, address: SocketAddr, door: &Door) -> anyhow::Resu
     }
     let cannot = |error| refuse(format!("{}: {error}", config.data_dir.display()));
     let store = Store::open(&config.data_dir).await.map_err(cannot)?;
+    tracing::info!("everything is kept in {}", config.data_dir.display());
     let jobs = Jobs::start(store.clone(), config).await?;
     let state = AppState::new(jobs.clone(), config, address);
     let backups = state.metrics.backups.clone();

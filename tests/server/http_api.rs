@@ -108,7 +108,7 @@ async fn the_document_is_whole_and_its_page_lists_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_are_drawn_waited_for_fetched_and_deleted() {
     let studio = Studio::open().await;
-    let about: Studio_ = get(&studio, "/api/v1/studio").await.ok().json();
+    let about: app::api::Studio = get(&studio, "/api/v1/studio").await.ok().json();
     assert_eq!(about.version, env!("CARGO_PKG_VERSION"));
     let small = json!({"prompt": "a lake", "width": 64, "height": 64, "steps": 2, "seed": 7});
     let answer = post(&studio, "/api/v1/pictures?wait=50", small.clone()).await;
@@ -138,9 +138,6 @@ async fn pictures_are_drawn_waited_for_fetched_and_deleted() {
     assert_eq!(ask(&studio, "delete", &one, None).await.status, 204);
     get(&studio, &format!("{one}/image")).await.refused(404, "no picture");
 }
-
-/// The wire type's name is the test's too.
-type Studio_ = app::api::Studio;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_left_out_is_the_models_own() {

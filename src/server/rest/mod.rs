@@ -76,7 +76,7 @@ impl Modify for Signed {
 /// Every route of the API, the OpenAPI document and the page that lists it.
 pub fn routes(state: &AppState) -> Router<AppState> {
     let (router, document) = documented(state).split_for_parts();
-    let document = Arc::new(with_refusals(document));
+    let document = Arc::new(completed(document));
     let page: Arc<str> = page::render(&document).into();
     Router::new()
         .route("/api", get(async move || Html(page.to_string())))
@@ -156,14 +156,22 @@ fn not_so() -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED.as_u16(), "This address takes other methods; /api lists them.")
 }
 
-/// Says of every operation in which shape it refuses.
-fn with_refusals(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+/// Says of every operation in which shape it refuses, and of every answer at least what its status means.
+fn completed(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     for (path, item) in &mut document.paths.paths {
         let schema = if path.starts_with(V1) { "ApiError" } else { "OpenAiError" };
         let content = ContentBuilder::new().schema(Some(RefOr::Ref(Ref::from_schema_name(schema)))).build();
-        let response = ResponseBuilder::new().description("It is refused, or failed").content("application/json", content).build();
+        let refusal = ResponseBuilder::new().description("It is refused, or failed").content("application/json", content).build();
         for operation in operations(item) {
-            operation.responses.responses.insert("default".to_owned(), response.clone().into());
+            for (status, answer) in &mut operation.responses.responses {
+                if let RefOr::T(answer) = answer
+                    && answer.description.is_empty()
+                {
+                    let meaning = status.parse().ok().and_then(|status: StatusCode| status.canonical_reason());
+                    answer.description = meaning.unwrap_or("An answer").to_owned();
+                }
+            }
+            operation.responses.responses.insert("default".to_owned(), refusal.clone().into());
         }
     }
     document
