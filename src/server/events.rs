@@ -1,6 +1,6 @@
 //! `GET /events/{run}`: how a run stands, then every change, as server-sent events. Ends with the run.
 
-use super::{AppState, error::Refusal};
+use super::{AppState, error::Refusal, visitor::Visitor};
 use crate::store::Owner;
 use app::api::{Event, Run, RunId};
 use axum::{
@@ -23,11 +23,12 @@ pub struct From {
 
 pub async fn events(
     State(state): State<AppState>,
+    visitor: Visitor,
     Path(id): Path<RunId>,
     Query(From { after }): Query<From>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Refusal> {
-    let owner = Owner::local();
+    let owner = visitor.owner();
     let row = state.jobs.store.run(&owner, &id).await?;
     // Subscribed before the losses are read: none can fall between.
     let subscription = state.jobs.hub.subscribe(&id);

@@ -1,4 +1,4 @@
-//! The web server: pages and server functions, uploads, files, events.
+//! The web server: pages and server functions, uploads, files, events; who asks, and what each may do.
 
 pub mod api;
 pub mod checks;
@@ -6,10 +6,13 @@ pub mod error;
 pub mod events;
 pub mod files;
 pub mod headers;
+pub mod rates;
 pub mod router;
+pub mod sign_in;
 pub mod state;
 pub mod style_sets;
 pub mod upload;
+pub mod visitor;
 
 pub use state::AppState;
 
@@ -29,9 +32,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let store = Store::open(&config.data_dir).await.map_err(|error| refuse(format!("{}: {error}", config.data_dir.display())))?;
     let jobs = Jobs::start(store, &config).await?;
-    let state = AppState::new(jobs.clone(), &config, address);
+    let state = AppState::new(jobs.clone(), &config, address)?;
     tracing::info!("Atelier is at http://{address}");
-    let app = router::router(state).into_make_service();
+    let app = router::router(state).into_make_service_with_connect_info::<SocketAddr>();
     let served = axum::serve(listener, app).with_graceful_shutdown(until_asked_to_leave(jobs.clone()));
     tokio::select! {
         served = async { served.await } => served.context("the server ended"),
