@@ -176,9 +176,9 @@ impl SignInSettings {
 }
 
 impl Hosts {
-    /// `ATELIER_HOSTS` names them; else whoever made the Space, by id where that is told, since a username may come to be somebody else's.
+    /// `ATELIER_OWNERS` names them; else whoever made the Space, by id where that is told, since a username may come to be somebody else's.
     fn from_environment() -> Self {
-        if let Some(usernames) = text("ATELIER_HOSTS") {
+        if let Some(usernames) = text("ATELIER_OWNERS") {
             return Self { ids: Vec::new(), usernames: words(&usernames.replace(',', " ")) };
         }
         match text("SPACE_CREATOR_USER_ID") {
@@ -231,9 +231,9 @@ impl FromStr for PublicAddress {
         let wrong = || format!("{text:?} is no address of a site; write one such as https://atelier.example, without a path");
         let url = Url::parse(text).map_err(|_| wrong())?;
         let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-        let local = url.host_str().is_some_and(|host| {
-            host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
-        });
+        let local = url
+            .host_str()
+            .is_some_and(|host| host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback()));
         match (url.scheme(), bare) {
             ("https", true) => Ok(Self(url)),
             ("http", true) if local => Ok(Self(url)),

@@ -21,7 +21,7 @@ const EXAMPLES: &str = "Examples:
 
 With OAUTH_CLIENT_ID people sign in with Hugging Face, or with the provider at OPENID_PROVIDER_URL, and each sees their own work; a Space
 with `hf_oauth: true` sets all of it. The app's redirect address is https://…/sign-in/callback. OAUTH_SCOPES are the permissions asked for,
-ATELIER_HOSTS the usernames that see everybody's work [default: who made the Space], ATELIER_SECRET what cookies are encrypted with
+ATELIER_OWNERS the usernames that see everybody's work [default: who made the Space], ATELIER_SECRET what cookies are encrypted with
 [default: made of OAUTH_CLIENT_SECRET].
 
 Ctrl-C ends it; a training that runs goes on at the next start.";

@@ -9,16 +9,16 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use reqwest::Url;
 
 /// Pages run their own scripts and show their own pictures; nothing else may be loaded. Leptos starts its pages with inline scripts.
 const OWN_PAGES_ALONE: &str = "default-src 'self'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'; \
     style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; object-src 'none'; \
     base-uri 'self'; form-action 'self'; frame-ancestors 'self'";
-/// A Space is shown in a frame of the Hub.
-const FRAMED_BY_THE_HUB: &str = " https://huggingface.co https://*.hf.space";
+/// Where Spaces are.
+const SPACES: &str = "https://*.hf.space";
 
-const HEADERS: [(HeaderName, HeaderValue); 5] = [
-    (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
+const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
@@ -34,15 +34,25 @@ pub async fn secure(State(state): State<AppState>, request: Request, next: Next)
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(value);
     }
-    headers.insert(header::CONTENT_SECURITY_POLICY, policy(state.site.in_space));
+    if is_made_for_one(headers) {
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
+    }
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy(state.site.framed_by.as_deref()));
     if state.site.public.is_encrypted() {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, ENCRYPTED_ONLY);
     }
     response
 }
 
-fn policy(in_space: bool) -> HeaderValue {
-    let policy = format!("{OWN_PAGES_ALONE}{}", if in_space { FRAMED_BY_THE_HUB } else { "" });
+/// Pages and answers say who is signed in; scripts, fonts and icons do not.
+fn is_made_for_one(headers: &HeaderMap) -> bool {
+    let content = text(headers, header::CONTENT_TYPE).unwrap_or_default();
+    content.starts_with("text/html") || content.starts_with("application/json")
+}
+
+fn policy(framed_by: Option<&str>) -> HeaderValue {
+    let hub = framed_by.and_then(|hub| Url::parse(hub).ok()).map(|hub| format!(" {} {SPACES}", hub.origin().ascii_serialization()));
+    let policy = OWN_PAGES_ALONE.to_owned() + &hub.unwrap_or_default();
     HeaderValue::try_from(policy).expect("plain text")
 }
 
@@ -66,9 +76,7 @@ fn is_under_its_name(headers: &HeaderMap, site: &Site) -> bool {
 fn is_same_origin(headers: &HeaderMap, public: &PublicAddress) -> bool {
     match (text(headers, HeaderName::from_static("sec-fetch-site")), text(headers, header::ORIGIN)) {
         (Some(site), _) => matches!(site, "same-origin" | "none"),
-        (None, Some(origin)) => {
-            origin == public.origin() || origin.split_once("://").map(|(_, host)| host) == text(headers, header::HOST)
-        }
+        (None, Some(origin)) => origin == public.origin() || origin.split_once("://").map(|(_, host)| host) == text(headers, header::HOST),
         (None, None) => !headers.contains_key(header::COOKIE),
     }
 }
@@ -96,7 +104,7 @@ mod tests {
     }
 
     fn site(loopback: bool, public: &str) -> Site {
-        Site { folder: "".into(), loopback, public: public.parse().unwrap(), in_space: false }
+        Site { folder: "".into(), loopback, public: public.parse().unwrap(), framed_by: None }
     }
 
     fn changes(headers: &HeaderMap, site: &Site) -> bool {
@@ -137,8 +145,9 @@ mod tests {
 
     #[test]
     fn the_hub_alone_frames_a_space_and_nobody_else_anything() {
-        let ancestors = |in_space| policy(in_space).to_str().unwrap().split("frame-ancestors ").nth(1).unwrap().to_owned();
-        assert_eq!(ancestors(false), "'self'");
-        assert_eq!(ancestors(true), "'self' https://huggingface.co https://*.hf.space");
+        let ancestors = |hub| policy(hub).to_str().unwrap().split("frame-ancestors ").nth(1).unwrap().to_owned();
+        assert_eq!(ancestors(None), "'self'");
+        assert_eq!(ancestors(Some("https://huggingface.co")), "'self' https://huggingface.co https://*.hf.space");
+        assert_eq!(ancestors(Some("https://hub.example/a; script-src *")), "'self' https://hub.example https://*.hf.space");
     }
 }

@@ -18,7 +18,7 @@ use std::{
 const READS: (u32, u32) = (30, 600);
 /// A minute, and at once.
 const CHANGES: (u32, u32) = (60, 40);
-const SIGN_INS: (u32, u32) = (12, 12);
+const SIGN_INS: (u32, u32) = (30, 60);
 /// Visitors remembered before those who have been quiet are forgotten.
 const MOST_VISITORS: usize = 20_000;
 
@@ -28,7 +28,7 @@ pub struct Rates {
     reads: Limiter,
     changes: Limiter,
     sign_ins: Limiter,
-    /// The last address in `X-Forwarded-For` is the visitor's, put there by the proxy that we are behind.
+    /// Something before us ends TLS, and puts the visitor's address last in `X-Forwarded-For`.
     proxied: bool,
 }
 
@@ -46,7 +46,7 @@ impl Rates {
         let (limiter, key) = match (request.uri().path(), request.method()) {
             // By address: there is nobody yet.
             (path, _) if path.starts_with("/sign-in/") => (&self.sign_ins, address),
-            (_, &Method::GET | &Method::HEAD | &Method::OPTIONS) => (&self.reads, visitor(request).unwrap_or(address)),
+            (path, method) if is_read(path, method) => (&self.reads, visitor(request).unwrap_or(address)),
             _ => (&self.changes, visitor(request).unwrap_or(address)),
         };
         if limiter.len() > MOST_VISITORS {
@@ -60,6 +60,12 @@ impl Rates {
         let address = if self.proxied { forwarded(request.headers()).or(peer) } else { peer };
         address.map_or_else(|| "unknown".to_owned(), network)
     }
+}
+
+/// Server functions are posted to, those that only look too: pages ask how a run stands twice a second.
+fn is_read(path: &str, method: &Method) -> bool {
+    const LOOKS: [&str; 4] = ["/api/get_", "/api/list_", "/api/predict_", "/api/show_"];
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || LOOKS.iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// By person, wherever they sit.
@@ -115,6 +121,7 @@ mod tests {
         assert!(change("203.0.113.7").is_err_and(|seconds| (1..=60).contains(&seconds)));
         assert!(change("203.0.113.8").is_ok());
         assert!(rates.check(&request(Method::GET, "/", "203.0.113.7")).is_ok(), "reading goes on");
+        assert!(rates.check(&request(Method::POST, "/api/get_run", "203.0.113.7")).is_ok());
         let direct = Rates::new(false);
         let allowed = (0..200).filter(|i| direct.check(&request(Method::POST, "/", &format!("203.0.113.{i}"))).is_ok()).count();
         assert!(allowed < 50, "nobody forwards, so the header is the visitor's own");

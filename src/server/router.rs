@@ -36,9 +36,7 @@ pub fn router(state: AppState) -> Router {
     };
     let paths = generate_route_list_with_exclusions_and_ssg_and_context(App, None, context.clone()).0;
     // Server functions read their body themselves, past axum's own limit.
-    let pages = Router::new()
-        .leptos_routes_with_context(&state, paths, context, document)
-        .layer(RequestBodyLimitLayer::new(BODY));
+    let pages = Router::new().leptos_routes_with_context(&state, paths, context, document).layer(RequestBodyLimitLayer::new(BODY));
     Router::new()
         .route("/health", get(health))
         .route("/events/{run}", get(events::events))

@@ -30,8 +30,8 @@ pub struct Site {
     /// Only this machine is served: other names for it are a trick.
     pub loopback: bool,
     pub public: PublicAddress,
-    /// Shown in a frame of the Hub's page.
-    pub in_space: bool,
+    /// Whose page shows this one in a frame: the Hub's, of a Space.
+    pub framed_by: Option<String>,
 }
 
 impl AppState {
@@ -44,7 +44,8 @@ impl AppState {
             .site_addr(address)
             .build();
         let public = config.public.clone().unwrap_or_else(|| PublicAddress::local(address.port()));
-        let site = Site { folder, loopback: address.ip().is_loopback(), public, in_space: config.in_space };
+        let framed_by = config.in_space.then(|| config.hub.endpoint.clone());
+        let site = Site { folder, loopback: address.ip().is_loopback(), public, framed_by };
         let style_sets = [site.folder.join("style-sets"), config::style_sets()].into_iter().find(|folder| folder.is_dir());
         let publishing = Publishing::new(jobs.store.clone(), config.hub.clone());
         // Whoever else reaches this machine must not publish under its owner's name.
@@ -52,7 +53,7 @@ impl AppState {
         let publishing = if alone { publishing } else { publishing.without_token() };
         let sign_in = config.sign_in.as_ref().map(|settings| SignIn::new(config, settings, jobs.store.clone(), &site.public));
         let sign_in = sign_in.transpose()?.map(Arc::new);
-        let rates = (!alone).then(|| Arc::new(Rates::new(site.in_space)));
+        let rates = (!alone).then(|| Arc::new(Rates::new(site.public.is_encrypted())));
         Ok(Self { jobs, publishing, style_sets: Arc::new(StyleSets::new(style_sets)), leptos, site, sign_in, rates })
     }
 

@@ -103,3 +103,32 @@ fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_ends_by_itself_or_with_its_sign_in_and_only_hashes_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).await.unwrap();
+        let ada = User { id: "64ada".into(), username: "ada".into(), name: "Ada".into() };
+        store.save_user(&ada).await.unwrap();
+        let (tab, frame) = (store.open_session(&ada.id, "one", 60).await.unwrap(), store.open_session(&ada.id, "one", 60).await.unwrap());
+        let (other, over) = (store.open_session(&ada.id, "two", 60).await.unwrap(), store.open_session(&ada.id, "three", 0).await.unwrap());
+        store.save_user(&User { username: "lovelace".into(), ..ada.clone() }).await.unwrap();
+        assert_eq!(store.session(&tab).await.unwrap().unwrap().user.username, "lovelace");
+        assert_eq!(store.session(&over).await.unwrap(), None);
+        assert_eq!(store.session(&SessionKey::from_browser(&tab.hash())).await.unwrap(), None, "what is kept opens nothing");
+        store.look_at_everyone("one", true).await.unwrap();
+        let looks = async |key: &SessionKey| store.session(key).await.unwrap().unwrap().everyone;
+        assert!(looks(&frame).await && !looks(&other).await);
+        store.end_sign_in("one").await.unwrap();
+        assert!(store.session(&tab).await.unwrap().is_none() && store.session(&frame).await.unwrap().is_none());
+        assert!(store.session(&other).await.unwrap().is_some());
+        for i in 0..MOST {
+            store.open_session(&ada.id, &i.to_string(), 60).await.unwrap();
+        }
+        assert!(store.session(&other).await.unwrap().is_none(), "the oldest gives way");
+    }
+}

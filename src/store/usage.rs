@@ -10,10 +10,8 @@ impl Store {
             + (SELECT coalesce(sum(bytes), 0) FROM adapters WHERE owner = ?1)
             + (SELECT coalesce(sum(bytes), 0) FROM dataset_items JOIN datasets ON datasets.id = dataset WHERE owner = ?1)";
         let rows: i64 = sqlx::query_scalar(sql).bind(owner.id()).fetch_one(&self.db).await?;
-        let runs: Vec<String> = sqlx::query_scalar("SELECT run FROM adapters WHERE owner = ? AND run IS NOT NULL")
-            .bind(owner.id())
-            .fetch_all(&self.db)
-            .await?;
+        let runs: Vec<String> =
+            sqlx::query_scalar("SELECT run FROM adapters WHERE owner = ? AND run IS NOT NULL").bind(owner.id()).fetch_all(&self.db).await?;
         let folders: Vec<_> = runs.into_iter().map(|run| self.run_folder(&run.into()).join(TRAINING_FOLDER)).collect();
         let trainings = tokio::task::spawn_blocking(move || folders.iter().map(|folder| bytes_in(folder)).sum::<u64>());
         Ok(rows as u64 + trainings.await.unwrap_or_default())

@@ -21,7 +21,9 @@ pub use error::{ApiError, ApiResult};
 pub use event::Event;
 pub use id::{AdapterId, ComparisonId, DatasetId, PictureId, RunId};
 pub use picture::{GenerateRequest, Picture, PictureFilter};
-pub use publish::{CardFinding, CardPreview, LicenceChoice, PictureChoice, Publication, PublishRequest, PublishReview, PublishState, Publisher};
+pub use publish::{
+    CardFinding, CardPreview, LicenceChoice, PictureChoice, Publication, PublishRequest, PublishReview, PublishState, Publisher,
+};
 pub use run::{Progress, Run, RunKind, RunState};
 pub use training::{LossPoint, Prediction, RecipeInfo, RecipeSettings, Sample, TrainRequest, TrainingDetail};
 

@@ -22,13 +22,15 @@ pub fn AccountMenu() -> impl IntoView {
     let account = use_account();
     let location = use_location();
     let here = Memo::new(move |_| format!("{}{}", location.pathname.get(), location.search.with(|search| query(search))));
-    let part = move || Suspend::new(async move {
-        match account.await {
-            Ok(Account::Stranger { .. }) => view! { <Entry here/> }.into_any(),
-            Ok(Account::Member(member)) => view! { <Signed member/> }.into_any(),
-            Ok(Account::Local) | Err(_) => ().into_any(),
-        }
-    });
+    let part = move || {
+        Suspend::new(async move {
+            match account.await {
+                Ok(Account::Stranger { .. }) => view! { <Entry here/> }.into_any(),
+                Ok(Account::Member(member)) => view! { <Signed member/> }.into_any(),
+                Ok(Account::Local) | Err(_) => ().into_any(),
+            }
+        })
+    };
     view! { <Transition fallback=|| ()>{part}</Transition> }.into_any()
 }
 
@@ -39,7 +41,7 @@ fn query(search: &str) -> String {
 /// From the sign-in page one goes on to where that page would have led.
 #[component]
 fn Entry(here: Memo<String>) -> impl IntoView {
-    let href = move || here.with(|here| sign_in_href(if here.starts_with("/sign-in") { "/" } else { here }, false));
+    let href = move || here.with(|here| sign_in_href(if here.starts_with("/sign-in") { "/" } else { here.as_str() }, false));
     view! {
         <a class="button" href=href rel="external">
             "Sign in"

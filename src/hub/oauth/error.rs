@@ -13,7 +13,9 @@ pub enum Error {
     #[error("{0} Start signing in again.")]
     Refused(String),
     /// What came back is not what a provider that can be trusted says.
-    #[error("The answer to the sign-in cannot be trusted ({0}), so nobody was signed in. Try again; if it stays, tell whoever runs this studio.")]
+    #[error(
+        "The answer to the sign-in cannot be trusted ({0}), so nobody was signed in. Try again; if it stays, tell whoever runs this studio."
+    )]
     Untrusted(&'static str),
 }
 

@@ -96,6 +96,7 @@ impl<'c> AsyncHttpClient<'c> for Http {
 
 /// Somebody else's words, on one line and not too many.
 pub(super) fn plain(words: &str) -> String {
-    let line: String = words.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).take(LONGEST_WORDS).collect();
+    let line: String =
+        words.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).take(LONGEST_WORDS).collect();
     line.trim_end_matches('.').to_owned()
 }

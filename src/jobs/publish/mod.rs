@@ -82,6 +82,7 @@ impl Publishing {
 
     /// Takes an adapter off the Hub.
     pub async fn unpublish(&self, owner: &Owner, adapter: &AdapterId, repo: &str, token: Option<Token>) -> Result<()> {
+        self.store.adapter(owner, adapter).await?;
         let published = self.store.publications(owner, adapter).await?;
         if !published.iter().any(|publication| publication.repo == repo) {
             return Err(Error::refused("This adapter was not published there."));

@@ -30,7 +30,9 @@ impl Grant {
     /// To publish with; else why not, and what to do.
     pub fn token(grant: Option<&Self>) -> Result<Token, String> {
         match grant {
-            None => Err("Atelier was restarted since you signed in, and keeps nobody's permission on disk. Sign in again to publish.".into()),
+            None => {
+                Err("Atelier was restarted since you signed in, and keeps nobody's permission on disk. Sign in again to publish.".into())
+            }
             Some(grant) if grant.ends <= now() => Err("Your permission to publish has expired. Sign in again to publish.".into()),
             Some(grant) if !grant.publishes => Err(format!(
                 "You signed in without the permission “{}”, which publishing needs. Sign in again, and leave it ticked.",

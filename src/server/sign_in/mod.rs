@@ -97,7 +97,14 @@ impl SignIn {
                 let host = self.settings.hosts.include(&session.user.id, &session.user.username);
                 let grant = self.grants.of(&session.sign_in);
                 let (everyone, framed) = (host && session.everyone, visitor::is_framed(headers));
-                return Ok(Visitor::Member(Arc::new(Member { user: session.user, sign_in: session.sign_in, host, everyone, grant, framed })));
+                return Ok(Visitor::Member(Arc::new(Member {
+                    user: session.user,
+                    sign_in: session.sign_in,
+                    host,
+                    everyone,
+                    grant,
+                    framed,
+                })));
             }
         }
         Ok(Visitor::stranger(headers))

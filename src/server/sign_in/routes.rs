@@ -2,6 +2,7 @@
 
 use super::{SESSION, SignIn, landing::landing};
 use crate::{
+    config::PublicAddress,
     hub::oauth,
     server::{AppState, error::Refusal, visitor},
 };
@@ -44,6 +45,17 @@ struct Start {
     /// Any text: the permissions are asked for again.
     #[serde(default)]
     again: String,
+    /// Any text: this is the address that people come back to.
+    #[serde(default)]
+    here: String,
+}
+
+impl Start {
+    /// The same under the studio's own address; once only, for a proxy may call us by any name.
+    fn at(&self, public: &PublicAddress, then: &str) -> String {
+        let pairs = [("then", then), ("frame", &self.frame), ("again", &self.again), ("here", "1")];
+        format!("{}?{}", public.join("/sign-in/start"), write_pairs(&pairs))
+    }
 }
 
 /// Off to the provider, from a page of its own: inside a frame it would not be shown.
@@ -52,6 +64,10 @@ async fn start(State(state): State<AppState>, Query(start): Query<Start>, header
     let Some(sign_in) = &state.sign_in else { return Redirect::to(&then).into_response() };
     if visitor::is_framed(&headers) {
         return Redirect::to(&page(&[("again", &start.again), ("then", &then)])).into_response();
+    }
+    // The provider sends people back to one address, and a cookie of another name of ours would not be there.
+    if start.here.is_empty() && headers.get(header::HOST).is_none_or(|host| host != state.site.public.authority()) {
+        return Redirect::to(&start.at(&state.site.public, &then)).into_response();
     }
     match sign_in.provider.begin(!start.again.is_empty()).await {
         Ok((provider, attempt)) => {
