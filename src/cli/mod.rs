@@ -32,7 +32,7 @@ Without --model the embedded models/flux-mini is used.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Say more on stderr; twice for everything
+    /// Say more on stderr; twice for still more, three times for everything
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 900)]
     verbose: u8,
 }
@@ -85,7 +85,8 @@ fn log(cli: &Cli) {
     let level = match (cli.verbose, &cli.command) {
         (0, Command::Serve(_)) | (1, _) => Level::INFO,
         (0, _) => Level::WARN,
-        _ => Level::DEBUG,
+        (2, _) => Level::DEBUG,
+        _ => Level::TRACE,
     };
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).log_internal_errors(false).init();
 }

@@ -2,7 +2,7 @@
 
 use super::{arguments::ModelArguments, fault::usage};
 use crate::{
-    config::{ApiKeys, BackupSettings, Config, HubSettings, Storage},
+    config::{self, ApiKeys, BackupSettings, Config, HubSettings, PublicAddress, SignInSettings, Storage, UserLimits},
     server::{self, CannotStart},
 };
 use anyhow::Result;
@@ -21,6 +21,12 @@ const EXAMPLES: &str = "Examples:
   atelier serve --port 8080 --data-dir ~/atelier
   atelier serve --host 0.0.0.0    # anyone who reaches this machine may use it: nobody signs in
   atelier serve --data-dir /data:data --backup-dir /bucket
+  OAUTH_CLIENT_ID=… OAUTH_CLIENT_SECRET=… atelier serve --host 0.0.0.0 --public-url https://atelier.example
+
+With OAUTH_CLIENT_ID people sign in with Hugging Face, or with the provider at OPENID_PROVIDER_URL, and each sees their own work; a Space
+with `hf_oauth: true` sets all of it. The app's redirect address is https://…/sign-in/callback. OAUTH_SCOPES are the permissions asked for,
+ATELIER_OWNERS the usernames that see everybody's work [default: who made the Space], ATELIER_SECRET what cookies are encrypted with
+[default: made of OAUTH_CLIENT_SECRET].
 
 Scripts find the HTTP API at /api. Without a token only a server on this machine's own address answers them; `atelier token create`
 makes one, or ATELIER_API_TOKENS brings some along.
@@ -50,6 +56,18 @@ pub struct Arguments {
     /// Folder of the web app's files [default: target/site]
     #[arg(long, value_name = "DIR", env = "ATELIER_SITE", hide_env = true)]
     site: Option<PathBuf>,
+    /// How browsers reach it [default: the Space's address, else http://localhost and the port]
+    #[arg(long, value_name = "URL", env = "ATELIER_PUBLIC_URL", hide_env = true)]
+    public_url: Option<PublicAddress>,
+    /// Jobs of one user that may wait or run at a time, where people sign in
+    #[arg(long, default_value_t = UserLimits::default().runs, value_name = "N", env = "ATELIER_USER_JOBS", hide_env = true)]
+    user_jobs: u32,
+    /// Steps that a user's training may take
+    #[arg(long, default_value_t = UserLimits::default().train_steps, value_name = "N", env = "ATELIER_USER_STEPS", hide_env = true)]
+    user_steps: u32,
+    /// GiB of pictures, style sets, adapters and trainings that a user may keep
+    #[arg(long, default_value_t = UserLimits::default().storage >> 30, value_name = "GIB", env = "ATELIER_USER_STORAGE", hide_env = true)]
+    user_storage: u64,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -67,6 +85,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         hub: HubSettings::from_environment(),
         backup: backup.map(|folder| BackupSettings { folder, every }),
         api_keys: ApiKeys::from_environment().map_err(usage)?,
+        sign_in: SignInSettings::from_environment().map_err(usage)?,
+        public: arguments.public_url.clone().or_else(PublicAddress::from_environment),
+        in_space: config::in_space(),
+        limits: UserLimits {
+            runs: arguments.user_jobs,
+            train_steps: arguments.user_steps,
+            storage: arguments.user_storage.saturating_mul(1 << 30),
+        },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(server::serve(config)).map_err(|error| match error.downcast::<CannotStart>() {

@@ -2,6 +2,7 @@
 
 use super::{error::Refusal, headers, metrics::Backups};
 use crate::{
+    config::Config,
     jobs::{Jobs, device::Loading},
     store::backup::Backup,
 };
@@ -10,11 +11,9 @@ use axum::{
     Json, Router,
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
-    middleware,
     response::{Html, IntoResponse, Response},
 };
 use std::{
-    path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Instant,
 };
@@ -27,6 +26,7 @@ pub struct Door(Arc<Inside>);
 struct Inside {
     /// Of the model's folder.
     model: String,
+    framed_by: Option<String>,
     begun: Instant,
     /// Bytes of a backup: those here, and all.
     restoring: Mutex<Option<(u64, u64)>>,
@@ -54,13 +54,14 @@ enum Stage {
 const AGAIN_S: u16 = 1;
 
 impl Door {
-    pub fn new(model: &Path) -> Self {
-        let model = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy().into_owned();
-        Self(Arc::new(Inside { model, begun: Instant::now(), restoring: Mutex::default(), studio: OnceLock::new() }))
+    pub fn new(config: &Config) -> Self {
+        let model = config.model.file_name().unwrap_or(config.model.as_os_str()).to_string_lossy().into_owned();
+        let framed_by = config.in_space.then(|| config.hub.endpoint.clone());
+        Self(Arc::new(Inside { model, framed_by, begun: Instant::now(), restoring: Mutex::default(), studio: OnceLock::new() }))
     }
 
     pub fn router(&self) -> Router {
-        Router::new().fallback(answer).layer(middleware::from_fn(headers::secure)).with_state(self.clone())
+        Router::new().fallback(answer).with_state(self.clone())
     }
 
     pub fn restoring(&self, done: u64, total: u64) {
@@ -88,15 +89,23 @@ impl Door {
 /// Pages wait for the model, since a visitor would; everything else waits for the store alone.
 async fn answer(State(door): State<Door>, request: Request) -> Response {
     let stage = door.stage();
-    match door.studio() {
-        Some(studio) if stage == Stage::Ready || !is_page(&request) => studio.router.clone().oneshot(request).await.into_response(),
-        _ if is_page(&request) => (not_kept(), Html(page(&door.0, &stage))).into_response(),
-        _ if request.uri().path() == "/health" => {
+    if let Some(studio) = door.studio().filter(|_| stage == Stage::Ready || !is_page(&request)) {
+        return studio.router.clone().oneshot(request).await.into_response();
+    }
+    let mut response = of_the_door(&door, &stage, &request);
+    headers::protect(response.headers_mut(), door.0.framed_by.as_deref());
+    response
+}
+
+fn of_the_door(door: &Door, stage: &Stage, request: &Request) -> Response {
+    match request.uri().path() {
+        _ if is_page(request) => (not_kept(), Html(page(&door.0, stage))).into_response(),
+        "/health" => {
             let health = serde_json::json!({"status": "starting", "version": env!("CARGO_PKG_VERSION"), "ready": false});
             (StatusCode::SERVICE_UNAVAILABLE, not_kept(), Json(health)).into_response()
         }
         _ => {
-            let refusal = Refusal(ApiError::new(503, format!("Atelier is starting: {} Ask again in a moment.", sentence(&door.0, &stage))));
+            let refusal = Refusal(ApiError::new(503, format!("Atelier is starting: {} Ask again in a moment.", sentence(&door.0, stage))));
             (not_kept(), refusal).into_response()
         }
     }
@@ -182,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn before_there_is_a_studio_people_see_a_page_and_scripts_a_sentence() {
-        let door = Door::new(Path::new("models/flux <1>"));
+        let door = Door::new(&Config { model: "models/flux <1>".into(), ..Config::default() });
         let (status, headers, page) = ask(&door, "/train", "text/html,*/*").await;
         assert!(status.is_success() && page.contains("The studio is being opened.") && page.contains("http-equiv=\"refresh\""), "{page}");
         assert_eq!(

@@ -1,6 +1,6 @@
 //! How a run stands, then every change: as a stream for handlers, and as server-sent events on `GET /events/{run}`. Ends with the run.
 
-use super::{AppState, error::Refusal};
+use super::{AppState, error::Refusal, visitor::Visitor};
 use crate::{
     jobs::Jobs,
     store::{self, Owner},
@@ -31,11 +31,12 @@ pub struct From {
 
 pub async fn events(
     State(state): State<AppState>,
+    visitor: Visitor,
     Path(id): Path<RunId>,
     Query(From { after }): Query<From>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Refusal> {
-    respond(&state, Owner::local(), id, after, &headers).await
+    respond(&state, visitor.owner(), id, after, &headers).await
 }
 
 /// The stream of a run as an answer. A browser that reconnects says in a header which loss it heard last.

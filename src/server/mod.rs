@@ -1,4 +1,4 @@
-//! The web server: pages and server functions, uploads, files, events, and the HTTP API for scripts.
+//! The web server: pages and server functions, uploads, files, events, and the HTTP API for scripts; who asks, and what each may do.
 
 pub mod api;
 pub mod checks;
@@ -9,11 +9,14 @@ pub mod files;
 pub mod headers;
 pub mod metrics;
 pub mod openai;
+pub mod rates;
 pub mod rest;
 pub mod router;
+pub mod sign_in;
 pub mod state;
 pub mod style_sets;
 pub mod upload;
+pub mod visitor;
 
 pub use state::AppState;
 
@@ -43,7 +46,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let listener = listen(config.address()).await?;
     let address = listener.local_addr()?;
     tracing::info!("Atelier is at http://{address}");
-    let door = Door::new(&config.model);
+    let door = Door::new(&config);
     let (left, leaving) = oneshot::channel();
     let leave = {
         let door = door.clone();
@@ -52,7 +55,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             let _ = left.send(());
         }
     };
-    let served = axum::serve(listener, door.router().into_make_service()).with_graceful_shutdown(leave);
+    let served = axum::serve(listener, door.router().into_make_service_with_connect_info::<SocketAddr>()).with_graceful_shutdown(leave);
     tokio::select! {
         served = async { served.await } => served.context("the server ended"),
         Err(error) = open(&config, address, &door) => Err(error),
@@ -69,7 +72,7 @@ async fn open(config: &Config, address: SocketAddr, door: &Door) -> anyhow::Resu
     let store = Store::open(&config.data_dir).await.map_err(cannot)?;
     tracing::info!("everything is kept in {}", config.data_dir.display());
     let jobs = Jobs::start(store.clone(), config).await?;
-    let state = AppState::new(jobs.clone(), config, address);
+    let state = AppState::new(jobs.clone(), config, address)?;
     let backups = state.metrics.backups.clone();
     let backup = config.backup.as_ref().map(|BackupSettings { folder, every }| {
         let backup = Backup::new(store, folder);

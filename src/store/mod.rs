@@ -6,17 +6,23 @@ pub mod blob;
 pub mod comparisons;
 pub mod datasets;
 pub mod error;
+mod owner;
 pub mod pictures;
 pub mod png;
 pub mod publications;
 pub mod runs;
+pub mod sessions;
 pub mod thumbnail;
 pub mod tokens;
 pub mod trainings;
+pub mod usage;
+pub mod users;
 
 pub use blob::{BlobKey, Blobs};
 pub use error::{Error, Result};
+pub use owner::Owner;
 pub use runs::{Claim, Claimed};
+pub use sessions::SessionKey;
 
 use sqlx::{
     SqlitePool,
@@ -28,16 +34,6 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-
-/// Who a row belongs to. There is one person at one machine so far; every query asks all the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner(pub String);
-
-impl Owner {
-    pub fn local() -> Self {
-        Self("local".into())
-    }
-}
 
 #[derive(Clone)]
 pub struct Store {

@@ -75,6 +75,15 @@ impl Store {
         Ok(samples.into_iter().filter(|sample| Some(sample.step) == newest).collect())
     }
 
+    /// Pictures, caches and checkpoints of a training. Losses stay: they are small, and tell what was done.
+    pub(super) async fn delete_training_files(&self, run: &RunId) -> Result<()> {
+        sqlx::query("DELETE FROM samples WHERE run = ?").bind(&run.0).execute(&self.db).await?;
+        match tokio::fs::remove_dir_all(self.run_folder(run)).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Where a sample picture lies, if the run has one of that name.
     pub async fn sample_file(&self, owner: &Owner, run: &RunId, name: &str) -> Result<PathBuf> {
         self.run(owner, run).await?;

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -79,7 +80,9 @@ class Connection:
         if self.writer is None:
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20)
         payload = b"" if body is None else json.dumps(body).encode()
-        head = f"{method} {path} HTTP/1.1\r\nHost: localhost:{self.port}\r\nAccept: {accept}\r\nAccept-Encoding: gzip\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost:{self.port}\r\nAccept: {accept}\r\n"
+        # As browsers do; what is read here comes plain.
+        head += "Accept-Encoding: gzip\r\n" if accept == "text/html" else ""
         head += f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n"
         self.writer.write(head.encode() + payload)
         status, headers = await self.head()
@@ -121,7 +124,7 @@ async def until_ready(server):
 async def watch(port, run, heard, connected):
     """Every event of a run until it ends, parsed as it comes; `heard` collects what must not be lost."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
-    writer.write(f"GET /events/{run}?after=0 HTTP/1.1\r\nHost: localhost:{port}\r\nAccept: text/event-stream\r\n\r\n".encode())
+    writer.write(f"GET /events/{run}?after=0 HTTP/1.1\r\nHost: localhost:{port}\r\nAccept: text/event-stream\r\nConnection: close\r\n\r\n".encode())
     head = await reader.readuntil(b"\r\n\r\n")
     assert b" 200 " in head.split(b"\r\n")[0], head
     connected.set()
@@ -260,6 +263,8 @@ def table(result):
 
 def main():
     settings = options()
+    # Whoever ends this ends the server too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with Server(settings.program) as server:
         result = asyncio.run(asyncio.wait_for(measure(server, settings), BOUND_S))
     print(table(result))

@@ -243,15 +243,13 @@ async fn a_set_is_sent_trained_on_watched_stopped_resumed_and_its_adapter_taken_
     assert_eq!(ask(&studio, "delete", &format!("/api/v1/datasets/{}", set.id), None).await.status, 204);
 }
 
-fn with_token(token: Option<&str>, more: &[(&str, &str)]) -> Request<Body> {
-    let mut request = Request::post("/api/v1/runs/nobody/stop").header(header::HOST, "studio.example");
-    if let Some(token) = token {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-    }
-    for (name, value) in more {
-        request = request.header(*name, *value);
-    }
-    request.body(Body::empty()).unwrap()
+fn asking(method: Method, path: &str, more: &[(&str, &str)]) -> Request<Body> {
+    let request = Request::builder().method(method).uri(path).header(header::HOST, "studio.example");
+    more.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(Body::empty()).unwrap()
+}
+
+fn with_token(token: &str) -> Request<Body> {
+    asking(Method::GET, "/api/v1/runs/nobody", &[("authorization", &format!("Bearer {token}"))])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,25 +265,23 @@ async fn a_server_that_others_reach_wants_a_token() {
         assert_eq!((answer.status.as_u16(), &answer.headers["www-authenticate"]), (401, &"Bearer".parse().unwrap()), "{method} {path}");
     }
     assert_eq!(studio.get("/metrics").await.status, 401);
-    let cookie = [("cookie", "token=x; session=y")];
-    let basic = [("authorization", "Basic YTpi")];
-    for request in [with_token(None, &[]), with_token(None, &cookie), with_token(None, &basic), with_token(Some("atelier_wrong"), &[])] {
-        studio.send(request).await.refused(401, "token");
-    }
     // A token in a cookie or in the address is none.
-    studio.send(with_token(None, &[("cookie", &format!("authorization=Bearer {token}"))])).await.refused(401, "token");
-    studio.send(with_token(Some(&token), &[])).await.refused(404, "no run");
-    // A page elsewhere cannot send this header; a program that does is let through, whatever it says of itself.
-    studio.send(with_token(Some(&token), &[("origin", "https://elsewhere.example")])).await.refused(404, "no run");
+    let (cookie, basic) = (format!("authorization=Bearer {token}; token={token}"), format!("Basic {token}"));
+    for more in [&[][..], &[("cookie", cookie.as_str())], &[("authorization", &basic)], &[("authorization", "Bearer atelier_wrong")]] {
+        studio.send(asking(Method::GET, &format!("/api/v1/runs/nobody?token={token}"), more)).await.refused(401, "token");
+    }
+    studio.send(asking(Method::POST, "/api/v1/runs/nobody/stop", &[("cookie", &cookie)])).await.refused(403, "another site");
+    studio.send(with_token(&token)).await.refused(404, "no run");
+    // A page elsewhere cannot send this header; a program that does is let through, whatever else it sends.
+    let signed = format!("Bearer {token}");
+    let more = [("authorization", signed.as_str()), ("origin", "https://elsewhere.example"), ("cookie", "a=b")];
+    studio.send(asking(Method::POST, "/api/v1/runs/nobody/stop", &more)).await.refused(404, "no run");
     assert!(tokens.list().await.unwrap()[0].used_at.is_some());
     tokens.revoke("ci").await.unwrap();
-    studio.send(with_token(Some(&token), &[])).await.refused(401, "token");
+    studio.send(with_token(&token)).await.refused(401, "token");
     assert!(tokens.revoke("ci").await.is_err());
     // The pages have ways of their own: a token does not open them to other sites.
-    let page =
-        Request::post("/api/start_generation").header(header::HOST, "studio.example").header(header::ORIGIN, "https://elsewhere.example");
-    let page = page.header(header::AUTHORIZATION, format!("Bearer {token}"));
-    studio.send(page.body(Body::empty()).unwrap()).await.refused(403, "another site");
+    studio.send(asking(Method::POST, "/api/start_generation", &more[..2])).await.refused(403, "another site");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -294,7 +290,7 @@ async fn a_local_server_wants_one_once_there_is_one() {
     get(&studio, "/api/v1/studio").await.ok();
     // Another name for this machine is another site's trick, even for reading.
     let tricked = Request::get("/api/v1/studio").header(header::HOST, "rebound.example:7860").body(Body::empty()).unwrap();
-    studio.send(tricked).await.refused(401, "token");
+    studio.send(tricked).await.refused(403, "another site");
     let crossed =
         Request::post("/api/v1/runs/x/stop").header(header::HOST, "localhost:7860").header(header::ORIGIN, "https://elsewhere.example");
     studio.send(crossed.body(Body::empty()).unwrap()).await.refused(403, "another site");
@@ -310,7 +306,7 @@ async fn the_surroundings_may_bring_tokens() {
     let api_keys = ApiKeys::of(&[token]);
     let studio = Studio::open_with(Config { api_keys, ..Config::default() }).await;
     get(&studio, "/api/v1/studio").await.refused(401, "token");
-    studio.send(with_token(Some(token), &[])).await.refused(404, "no run");
+    studio.send(with_token(token)).await.refused(404, "no run");
     let metrics = Request::get("/metrics").header(header::AUTHORIZATION, format!("Bearer {token}")).body(Body::empty()).unwrap();
     let metrics = studio.send(metrics).await.ok();
     let text = String::from_utf8(metrics.body).unwrap();

@@ -4,7 +4,7 @@ use app::api::*;
 use atelier::{
     config::Config,
     jobs::Jobs,
-    server::{AppState, router::router},
+    server::{AppState, router::router, visitor::Visitor},
     store::Store,
 };
 use axum::{
@@ -44,12 +44,12 @@ impl Studio {
         let config = Config { data_dir: folder.path().join("data"), ..config };
         let store = Store::open(&config.data_dir).await.unwrap();
         let jobs = Jobs::start(store, &config).await.unwrap();
-        let state = AppState::new(jobs, &config, config.address());
+        let state = AppState::new(jobs, &config, config.address()).unwrap();
         Self { router: router(state.clone()), state, _folder: folder }
     }
 
     pub fn api(&self) -> Arc<dyn Api> {
-        self.state.api()
+        self.state.api(Visitor::Local)
     }
 
     pub fn router(&self) -> Router {

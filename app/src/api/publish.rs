@@ -36,10 +36,25 @@ pub struct PublishReview {
     pub card: CardPreview,
     pub published: Vec<Publication>,
     pub state: Option<PublishState>,
-    /// There is a token that this visitor may publish with.
-    pub has_token: bool,
+    /// With whose token.
+    pub publisher: Publisher,
     /// Address of the Hub.
     pub hub: String,
+}
+
+/// With whose token an adapter is published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Publisher {
+    /// The one that is configured on this machine.
+    Machine,
+    /// One that is typed in for this once.
+    Typed,
+    /// The visitor's own, who signed in under this name.
+    SignedIn(String),
+    /// The visitor has to sign in, again perhaps: why.
+    SignIn(String),
 }
 
 /// A picture that may go along, with the base model's from the same noise where there is one.

@@ -56,9 +56,13 @@ pub async fn list_adapters(State(state): State<AppState>, caller: Caller) -> Res
 /// It is tried on the model first; one of which nothing fits is refused.
 #[utoipa::path(post, path = "/adapters", tag = "Adapters", request_body(content = AdapterForm, content_type = "multipart/form-data"),
     responses((status = 201, body = AdapterInfo)))]
-pub async fn send_adapter(State(state): State<AppState>, _: Caller, Sent(form): Sent) -> Result<(StatusCode, Json<AdapterInfo>), Refusal> {
-    let received = Received::read(&state.jobs.store, form).await?;
-    Ok((StatusCode::CREATED, Json(adapter::add(&state, received).await?)))
+pub async fn send_adapter(
+    State(state): State<AppState>,
+    caller: Caller,
+    Sent(form): Sent,
+) -> Result<(StatusCode, Json<AdapterInfo>), Refusal> {
+    let received = Received::read(&state.jobs, &caller.owner, form).await?;
+    Ok((StatusCode::CREATED, Json(adapter::add(&state, &caller.owner, received).await?)))
 }
 
 /// An adapter

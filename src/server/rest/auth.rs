@@ -1,7 +1,7 @@
 //! Who may use the HTTP API: whoever shows a token in `Authorization`. Cookies open nothing here, so no page elsewhere can use a visitor's.
 //! A server for this machine alone, to which nobody has given a token, needs none: its pages need none either.
 
-use super::super::{AppState, headers::names_this_machine};
+use super::super::{AppState, headers::names_this_machine, visitor::Visitor};
 use crate::store::{Owner, tokens::TokenHash};
 use app::api::{Api, ApiError, ApiResult};
 use axum::{
@@ -19,7 +19,7 @@ pub struct Caller {
 impl Caller {
     /// The system as this caller may use it.
     pub fn api(&self, state: &AppState) -> Arc<dyn Api> {
-        state.api_of(self.owner.clone())
+        state.api(Visitor::Local)
     }
 }
 
@@ -34,8 +34,8 @@ impl FromRequestParts<AppState> for Caller {
 
 /// Checks the token, or that none is needed.
 pub async fn admit(state: &AppState, headers: &HeaderMap) -> ApiResult<Caller> {
-    // Tokens belong to whoever runs the studio.
-    let caller = Caller { owner: Owner::local() };
+    // Tokens belong to whoever runs the studio, not to anybody who signs in.
+    let caller = Caller { owner: Visitor::Local.owner() };
     let tokens = state.jobs.store.api_tokens();
     let known = match bearer(headers) {
         Some(token) => state.api_keys.admit(token) || tokens.admits(&TokenHash::of(token)).await?,
@@ -53,10 +53,10 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Asked for by an address of this machine: a name that only resolves to it may be another site's trick.
+/// Where nobody signs in, and asked for by an address of this machine: a name that only resolves to it may be another site's trick.
 fn is_at_this_machine(state: &AppState, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    state.site.loopback && host.is_some_and(names_this_machine)
+    state.site.loopback && state.sign_in.is_none() && host.is_some_and(names_this_machine)
 }
 
 fn refusal() -> ApiError {

@@ -60,10 +60,14 @@ pub async fn list_datasets(State(state): State<AppState>, caller: Caller) -> Res
 /// Send a style set
 #[utoipa::path(post, path = "/datasets", tag = "Style sets", request_body(content = PicturesForm, content_type = "multipart/form-data"),
     responses((status = 201, body = DatasetInfo)))]
-pub async fn send_dataset(State(state): State<AppState>, _: Caller, Sent(form): Sent) -> Result<(StatusCode, Json<DatasetInfo>), Refusal> {
-    let mut received = Received::read(&state.jobs.store, form).await?;
+pub async fn send_dataset(
+    State(state): State<AppState>,
+    caller: Caller,
+    Sent(form): Sent,
+) -> Result<(StatusCode, Json<DatasetInfo>), Refusal> {
+    let mut received = Received::read(&state.jobs, &caller.owner, form).await?;
     received.fields.remove("dataset");
-    Ok((StatusCode::CREATED, Json(dataset::add(&state, received).await?)))
+    Ok((StatusCode::CREATED, Json(dataset::add(&state, &caller.owner, received).await?)))
 }
 
 /// A style set
@@ -101,10 +105,10 @@ pub async fn delete_dataset(State(state): State<AppState>, caller: Caller, Named
 /// Those that it holds already are passed over.
 #[utoipa::path(post, path = "/datasets/{dataset}/pictures", tag = "Style sets", params(("dataset" = DatasetId, Path)),
     request_body(content = PicturesForm, content_type = "multipart/form-data"), responses((status = 200, body = DatasetInfo)))]
-pub async fn send_more_pictures(State(state): State<AppState>, _: Caller, Named(id): Named<DatasetId>, Sent(form): Sent) -> SetAnswer {
-    let mut received = Received::read(&state.jobs.store, form).await?;
+pub async fn send_more_pictures(State(state): State<AppState>, caller: Caller, Named(id): Named<DatasetId>, Sent(form): Sent) -> SetAnswer {
+    let mut received = Received::read(&state.jobs, &caller.owner, form).await?;
     received.fields.insert("dataset".to_owned(), id.0);
-    Ok(Json(dataset::add(&state, received).await?))
+    Ok(Json(dataset::add(&state, &caller.owner, received).await?))
 }
 
 /// A picture of a set

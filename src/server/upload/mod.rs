@@ -5,7 +5,7 @@ pub mod dataset;
 pub mod receive;
 
 use super::AppState;
-use super::error::Refusal;
+use super::{error::Refusal, visitor::Visitor};
 use app::api::{ApiResult, limits};
 use axum::{
     Json, Router,
@@ -28,18 +28,20 @@ pub fn limit() -> DefaultBodyLimit {
     DefaultBodyLimit::max(limits::MAX_UPLOAD_BYTES as usize + AROUND)
 }
 
-async fn dataset_files(State(state): State<AppState>, headers: HeaderMap, form: Multipart) -> Response {
+async fn dataset_files(State(state): State<AppState>, visitor: Visitor, headers: HeaderMap, form: Multipart) -> Response {
     let result = async {
-        let received = Received::read(&state.jobs.store, form).await?;
-        dataset::add(&state, received).await
+        let owner = visitor.maker()?;
+        let received = Received::read(&state.jobs, &owner, form).await?;
+        dataset::add(&state, &owner, received).await
     };
     respond(&headers, result.await, |set| format!("/train?dataset={}", set.id), "/train")
 }
 
-async fn adapter_file(State(state): State<AppState>, headers: HeaderMap, form: Multipart) -> Response {
+async fn adapter_file(State(state): State<AppState>, visitor: Visitor, headers: HeaderMap, form: Multipart) -> Response {
     let result = async {
-        let received = Received::read(&state.jobs.store, form).await?;
-        adapter::add(&state, received).await
+        let owner = visitor.maker()?;
+        let received = Received::read(&state.jobs, &owner, form).await?;
+        adapter::add(&state, &owner, received).await
     };
     respond(&headers, result.await, |_| "/adapters".to_owned(), "/adapters")
 }
