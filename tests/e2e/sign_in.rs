@@ -98,8 +98,8 @@ async fn a_frame_is_signed_in_from_a_tab_of_its_own() {
 
 async fn framed(page: &Page, studio: &Studio, typed: bool) -> Result<()> {
     let driver = &page.driver;
-    let around = studio.hub.frames(&studio.url("/gallery"));
-    driver.goto(&around).await?;
+    let around = format!("{}/frame?address={}", studio.hub.endpoint, studio.url("/gallery"));
+    driver.goto(around.as_str()).await?;
     driver.enter_frame(0).await?;
     page.press_on(".site-tools a.button").await?;
     page.see("#code-form").await?;
@@ -125,7 +125,7 @@ async fn framed(page: &Page, studio: &Studio, typed: bool) -> Result<()> {
     }
     page.see(ACCOUNT).await.context("the frame is not signed in")?;
     // The frame's own cookie holds when the page around it is opened anew.
-    driver.goto(&around).await?;
+    driver.goto(around.as_str()).await?;
     driver.enter_frame(0).await?;
     page.see(ACCOUNT).await.context("the frame forgot who it was")?;
     page.press_on("details.account > summary").await?;

@@ -89,11 +89,6 @@ impl Loopback {
         self.state().oauth.tokens.last().cloned().expect("somebody signed in")
     }
 
-    /// A page of the hub's that shows this address in a frame, as it shows Spaces.
-    pub fn frames(&self, address: &str) -> String {
-        reqwest::Url::parse_with_params(&format!("{}/frame", self.endpoint), [("address", address)]).unwrap().into()
-    }
-
     /// The Hub no longer knows this token.
     pub fn revoke(&self, token: &str) {
         self.state().accounts.remove(token);
