@@ -11,16 +11,16 @@ WORKDIR /atelier
 ENV RUSTUP_TOOLCHAIN=$RUST_VERSION
 RUN rustup target add wasm32-unknown-unknown
 COPY . .
-RUN make site
 
 FROM source AS build-cpu
-RUN tools/cargo build --release --bins && mkdir /libraries
+RUN make build && mkdir /libraries
 
 FROM source AS build-cuda
 # Of the oldest GPU that shall do; newer ones compile what they lack at their first start. 80 A100, 86 A10G, 89 L4 and L40S, 90 H100.
 ARG CUDA_COMPUTE_CAP=80
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-pip && tools/cuda-toolkit.sh /cuda
 RUN tools/cuda-libraries.sh /cuda /libraries
+RUN make site
 # The variable takes the place of the flags in .cargo/config.toml, so it repeats them.
 RUN export RUSTFLAGS="--cfg erase_components" && . /cuda/env && tools/cargo build --release --bins --features cuda
 

@@ -9,6 +9,7 @@ mod ownership;
 mod program;
 mod publishing;
 mod python;
+mod scripts;
 mod sign_in;
 mod site;
 #[path = "../server/studio.rs"]
