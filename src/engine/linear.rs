@@ -1,8 +1,10 @@
-//! The one linear layer: frozen weights, a bias, and whatever LoRA pairs a request mounts on it.
+//! The one linear layer: frozen weights, a bias, and whatever adapters a request mounts on it.
+
+mod dora;
 
 use crate::{
-    Result,
-    adapter::{SidePath, SidePaths},
+    Error, Result,
+    adapter::{Change, SidePath, SidePaths},
     checkpoint::Keys,
     ops::{self, Activation, Reads},
     transformer::Gradients,
@@ -12,7 +14,7 @@ use candle_core::{D, Tensor};
 /// Names a linear layer of the transformer; [`AdapterSet`](crate::AdapterSet) is indexed by it.
 pub type LinearId = usize;
 
-/// y = x·Wᵀ + b + Σ scale·(x·Aᵀ)·Bᵀ. Gradients flow to x and to the pairs, never to W or b.
+/// y = x·Wᵀ + b + Σ scale·(x·Aᵀ)·Bᵀ, and other changes of W that adapters bring. Gradients flow to x and to the pairs, never to W or b.
 ///
 /// It may stand for several layers of the checkpoint that read the same x, their outputs side by side, each with its own pairs; and x may
 /// come in parts that the checkpoint's layer reads side by side.
@@ -136,9 +138,28 @@ impl Linear {
     }
 
     fn add_paths(&self, y: &Tensor, parts: &[&Activation], paths: &SidePaths) -> Result<()> {
-        for (slot, path) in self.paths(paths) {
-            let [a, b] = path.pair(y.dtype())?;
-            ops::add_lora_up(&slot.of(y)?, &self.hidden(parts, &a)?, &b, path.scale)?;
+        // These read what W alone has made, so they come before all else.
+        let gains = self.add_lengths(y, parts, paths)?;
+        for ((slot, path), gain) in self.paths(paths).zip(gains) {
+            let y = slot.of(y)?;
+            match &path.change {
+                Change::Pair(pair) => {
+                    let [mut a, mut b] = pair.of(y.dtype())?;
+                    if let (Some(dora), Some(gain)) = (&path.dora, gain) {
+                        [a, b] = dora.scaled_pair(a, b, &gain)?;
+                    }
+                    ops::add_lora_up(&y, &self.hidden(parts, &a)?, &b, pair.scale)?;
+                }
+                Change::Product(product, scale) => {
+                    let mut matrix = product.matrix()?.to_dtype(y.dtype())?;
+                    if let (Some(dora), Some(gain)) = (&path.dora, gain) {
+                        matrix = dora.scaled(&matrix, &gain)?;
+                    }
+                    for (x, matrix) in parts.iter().zip(self.columns(&matrix)) {
+                        ops::add_lora_up(&y, x.values()?, &matrix?, *scale)?;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -156,7 +177,10 @@ impl Linear {
     /// dh = scale·g·B goes on to A and, where `dx` says so, to x: dA = dhᵀ·x, dB = scale·gᵀ·h, dX += dh·A.
     fn backward_paths(&self, parts: &[&Activation], g: &Tensor, dx: &[&Tensor], paths: &SidePaths, gradients: &Gradients) -> Result<()> {
         for (slot, path) in self.paths(paths) {
-            let (g, [a, b], [da, db]) = (slot.of(g)?, path.pair(g.dtype())?, path.ids.map(|id| gradients.of(id)));
+            let (Change::Pair(path), None) = (&path.change, &path.dora) else {
+                return Err(Error::invalid("gradients flow through LoRA pairs only; train without LoHa, LoKr or DoRA adapters mounted"));
+            };
+            let (g, [a, b], [da, db]) = (slot.of(g)?, path.of(g.dtype())?, path.ids.map(|id| gradients.of(id)));
             let dh = ops::lora_up_gradient(&g, &b, path.scale)?;
             for (dx, a) in dx.iter().zip(self.columns(&a)) {
                 ops::add_lora_down_gradient(dx, &dh, &a?)?;
