@@ -1,6 +1,7 @@
 //! What the surroundings decide: address, folders, model. The only reader of the environment besides clap's `env`.
 
 use crate::hub::Token;
+use engine::checkpoint::Chosen;
 use std::{
     env, fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -15,8 +16,10 @@ pub struct Config {
     pub port: u16,
     /// Database, pictures, style sets, adapters, trainings.
     pub data_dir: PathBuf,
-    /// FLUX.1 folder in diffusers layout.
+    /// FLUX.1: a folder in diffusers layout, or a file.
     pub model: PathBuf,
+    /// Files that go with it.
+    pub chosen: Chosen,
     pub device: engine::device::Choice,
     /// Of the transformer; `None` is what the device holds best.
     pub precision: Option<engine::Precision>,
@@ -57,6 +60,7 @@ impl Default for Config {
             port: Self::PORT,
             data_dir: Self::DATA_DIR.into(),
             model: default_model(),
+            chosen: Chosen::default(),
             device: Default::default(),
             precision: None,
             site: None,

@@ -98,12 +98,17 @@ impl Fused {
         Some((Self::named(&format!("{prefix}{bfl}"))?, index))
     }
 
+    /// Whether its outputs stand in another order than its one part's.
+    pub fn is_turned(&self) -> bool {
+        self.parts == [TURNED]
+    }
+
     /// The outputs of each part within those of the whole, [out, in]: a layer's weight of this shape has these rows of it. None if the shape
     /// cannot be divided so.
     pub fn rows(&self, out_features: usize, in_features: usize) -> Option<Vec<Vec<Range<usize>>>> {
         let one = |start: usize, count: usize| -> Vec<Range<usize>> { vec![start..start + count] };
         match self.parts.len() {
-            1 if self.parts[0] == TURNED => {
+            1 if self.is_turned() => {
                 let half = out_features.is_multiple_of(2).then_some(out_features / 2)?;
                 Some(vec![vec![half..out_features, 0..half]])
             }

@@ -62,6 +62,30 @@ pub struct Matched {
     pub scale: f64,
 }
 
+impl Coverage {
+    /// Such as `12 of 14 modules fit: LoRA of rank 2 to 5, scale 0.5 to 1`.
+    pub fn in_words(&self) -> String {
+        let all = self.matched.len() + self.unmatched.len();
+        let mut kinds: Vec<&str> = self.matched.iter().map(|matched| matched.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let ranks = range(self.matched.iter().filter_map(|matched| matched.rank.map(|rank| rank as f64)));
+        let scales = range(self.matched.iter().map(|matched| matched.scale)).unwrap_or_default();
+        let rank = ranks.map_or(String::new(), |ranks| format!(" of rank {ranks}"));
+        format!("{} of {all} modules fit: {}{rank}, scale {scales}", self.matched.len(), kinds.join(" and "))
+    }
+}
+
+/// `2` or `2 to 5`.
+fn range(values: impl Iterator<Item = f64>) -> Option<String> {
+    let (least, most) = values.fold(None, |range: Option<(f64, f64)>, x| {
+        let (least, most) = range.unwrap_or((x, x));
+        Some((least.min(x), most.max(x)))
+    })?;
+    let short = |x: f64| ((x * 1e4).round() / 1e4).to_string();
+    Some(if least == most { short(least) } else { format!("{} to {}", short(least), short(most)) })
+}
+
 /// The changes of all mounted adapters, by layer; empty is the base model.
 #[derive(Clone, Debug, Default)]
 pub struct AdapterSet {
@@ -154,6 +178,12 @@ impl AdapterSet {
 }
 
 impl Adapter {
+    /// Of pairs by module path.
+    pub fn of_pairs(name: &str, pairs: impl IntoIterator<Item = (String, LoraPair)>, metadata: BTreeMap<String, String>) -> Self {
+        let modules = pairs.into_iter().map(|(path, pair)| (path, pair.into())).collect();
+        Self { name: name.to_owned(), layout: Layout::Diffusers, modules, left_out: Vec::new(), metadata }
+    }
+
     /// Refuses an adapter of which nothing fits, and adds to the coverage what its file could not place.
     pub(crate) fn must_fit(&self, coverage: &mut Coverage) -> Result<()> {
         if coverage.matched.is_empty() {
