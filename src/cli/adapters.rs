@@ -2,7 +2,7 @@
 
 use super::{fault::usage, output::note};
 use anyhow::{Context, Result};
-use engine::{Adapter, Coverage, Pipeline};
+use engine::{Adapter, Coverage, Device, Pipeline};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::{
@@ -72,20 +72,39 @@ pub fn mounted(loaded: &[Loaded]) -> Vec<(Arc<Adapter>, f64)> {
 }
 
 fn load_one(wanted: &Wanted, pipeline: &Pipeline) -> Result<Loaded> {
-    let path = if wanted.path.is_dir() { wanted.path.join(FILE_NAME) } else { wanted.path.clone() };
-    if !path.is_file() {
-        return Err(usage(format!("adapter {}: no such file", path.display())));
-    }
+    let adapter = read(&wanted.path, &pipeline.device)?;
+    let path = file(&wanted.path)?;
     let bytes = std::fs::read(&path).with_context(|| format!("adapter {} cannot be read", path.display()))?;
-    let name = name(&path);
-    let adapter = Adapter::load_as(&name, &path, &pipeline.device)?;
     let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Loaded { adapter: Arc::new(adapter), used: Used { name, scale: wanted.scale, sha256 } })
+    let used = Used { name: adapter.name.clone(), scale: wanted.scale, sha256 };
+    Ok(Loaded { adapter: Arc::new(adapter), used })
+}
+
+/// An adapter from its file or its folder.
+pub fn read(path: &Path, device: &Device) -> Result<Adapter> {
+    let path = file(path)?;
+    Ok(Adapter::load_as(&name(&path), &path, device)?)
+}
+
+/// The names that adapters have in folders of their own: a training's, PEFT's.
+const IN_FOLDERS: [&str; 2] = [FILE_NAME, "adapter_model.safetensors"];
+
+fn file(path: &Path) -> Result<PathBuf> {
+    let inside = IN_FOLDERS.iter().map(|name| path.join(name)).find(|file| file.is_file());
+    let file = inside.unwrap_or_else(|| path.to_owned());
+    if file.is_file() { Ok(file) } else { Err(usage(format!("adapter {}: no such file", path.display()))) }
+}
+
+/// Keys that lead nowhere, and why.
+pub fn report_left_out(adapter: &Adapter) {
+    for (key, reason) in &adapter.left_out {
+        note(format_args!("  left out: {key}: {reason}"));
+    }
 }
 
 /// The file's stem, or its folder's name where every file has the same.
 fn name(path: &Path) -> String {
-    let by_folder = path.file_name().is_some_and(|file| file == FILE_NAME);
+    let by_folder = path.file_name().is_some_and(|file| IN_FOLDERS.iter().any(|name| file == *name));
     let folder = path.parent().and_then(Path::file_name).filter(|_| by_folder);
     folder.or(path.file_stem()).unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -14,7 +14,7 @@ mod write;
 pub use delta::{Axis, Delta, Factor, Form, LoraPair, Magnitude, Product, Update};
 pub use export::Export;
 pub use key::Layout;
-pub use write::Target;
+pub use write::{Target, write_atomically};
 pub(crate) use side_path::{Change, Dora, SidePath, SidePaths};
 
 use crate::{

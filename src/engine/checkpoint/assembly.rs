@@ -64,7 +64,9 @@ impl Assembly {
             if !found.contains_key(TRANSFORMER) {
                 return Err(Error::model(path, format!("{} is in it, but no transformer; give it with {}", list(&found), flags(&found))));
             }
-            found.into_iter().for_each(|(part, found)| drop(parts.entry(part).or_insert(Place::File(path.to_owned(), found))));
+            for (part, found) in found {
+                parts.entry(part).or_insert_with(|| Place::File(path.to_owned(), found));
+            }
         }
         if folder.join("model_index.json").is_file() && path.is_dir() {
             super::model::check_model_folder(folder)?;
