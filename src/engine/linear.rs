@@ -1,8 +1,10 @@
-//! The one linear layer: frozen weights, a bias, and whatever LoRA pairs a request mounts on it.
+//! The one linear layer: frozen weights, a bias, and whatever adapters a request mounts on it.
+
+mod dora;
 
 use crate::{
-    Result,
-    adapter::{SidePath, SidePaths, Stacked},
+    Error, Result,
+    adapter::{Added, Change, SidePath, SidePaths, Stacked},
     checkpoint::Keys,
     ops::{self, Activation, Reads},
     transformer::Gradients,
@@ -12,7 +14,7 @@ use candle_core::{D, Tensor};
 /// Names a linear layer of the transformer; [`AdapterSet`](crate::AdapterSet) is indexed by it.
 pub type LinearId = usize;
 
-/// y = x·Wᵀ + b + Σ scale·(x·Aᵀ)·Bᵀ. Gradients flow to x and to the pairs, never to W or b.
+/// y = x·Wᵀ + b + Σ scale·(x·Aᵀ)·Bᵀ, and other changes of W that adapters bring. Gradients flow to x and to the pairs, never to W or b.
 ///
 /// It may stand for several layers of the checkpoint that read the same x, their outputs side by side, each with its own pairs; and x may
 /// come in parts that the checkpoint's layer reads side by side.
@@ -137,9 +139,40 @@ impl Linear {
 
     fn add_side_path(&self, y: &Tensor, parts: &[&Activation], paths: &SidePaths) -> Result<()> {
         let Some(side_path) = self.beside(paths) else { return Ok(()) };
-        let side_path = side_path.stacked(y.dtype())?;
-        let h = self.hidden(parts, &side_path.down)?;
-        side_path.ups.iter().try_for_each(|up| ops::add_lora_up(&self.slots[up.slot].of(y)?, &up.of(&h)?, &up.b, up.scale))
+        self.add_changes(y, parts, &side_path.changes)?;
+        let Some(stacked) = side_path.stacked(y.dtype())? else { return Ok(()) };
+        let h = self.hidden(parts, &stacked.down)?;
+        stacked.ups.iter().try_for_each(|up| ops::add_lora_up(&self.slots[up.slot].of(y)?, &up.of(&h)?, &up.b, up.scale))
+    }
+
+    /// What is more than a pair.
+    fn add_changes(&self, y: &Tensor, parts: &[&Activation], changes: &[Change]) -> Result<()> {
+        // These read what W alone has made, so they come before all else.
+        let gains = self.add_lengths(y, parts, changes)?;
+        for (change, gain) in changes.iter().zip(gains) {
+            let (y, gained) = (self.slots[change.slot].of(y)?, change.dora.as_ref().zip(gain.as_ref()));
+            match &change.added {
+                Added::Pair(pair) => {
+                    let factors = [pair.a.to_dtype(y.dtype())?, pair.b.to_dtype(y.dtype())?];
+                    let [a, b] = match gained {
+                        Some((dora, gain)) => dora.scaled_pair(factors, gain)?,
+                        None => factors,
+                    };
+                    ops::add_lora_up(&y, &self.hidden(parts, &a)?, &b, pair.scale)?;
+                }
+                Added::Product(product, scale) => {
+                    let matrix = product.matrix()?.to_dtype(y.dtype())?;
+                    let matrix = match gained {
+                        Some((dora, gain)) => dora.scaled(&matrix, gain)?,
+                        None => matrix,
+                    };
+                    for (x, matrix) in parts.iter().zip(self.columns(&matrix)) {
+                        ops::add_lora_up(&y, x.values()?, &matrix?, *scale)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// x·downᵀ
@@ -162,8 +195,11 @@ impl Linear {
         gradients: &Gradients,
     ) -> Result<()> {
         let Some(side_path) = self.beside(paths) else { return Ok(()) };
-        let side_path = side_path.stacked(g.dtype())?;
-        let Stacked { down, ups } = side_path.as_ref();
+        if !side_path.changes.is_empty() {
+            return Err(Error::invalid("gradients flow through LoRA pairs only; train without LoHa, LoKr or DoRA adapters mounted"));
+        }
+        let Some(stacked) = side_path.stacked(g.dtype())? else { return Ok(()) };
+        let Stacked { down, ups } = stacked.as_ref();
         let dh = ops::to_be_written(ops::with_last(g.shape(), down.dim(0)?), g)?;
         for up in ups {
             ops::lora_up_gradient_into(&up.of(&dh)?, &self.slots[up.slot].of(g)?, &up.b, up.scale)?;

@@ -1,16 +1,17 @@
-//! The pairs of an adapter set as the layers' products read them.
+//! The changes of an adapter set as the layers' products read them.
 
-use super::{AdapterSet, LoraPair};
+use super::{AdapterSet, Change, LoraPair, Mounted};
 use crate::{Result, linear::LinearId, ops, transformer::Gradients};
 use candle_core::{D, DType, Tensor, TensorId};
 use std::{borrow::Cow, collections::BTreeMap};
 
-/// y += Σ scale·(x·Aᵀ)·Bᵀ beside layers that read the same x in one product.
+/// What is added beside layers that read the same x in one product: y += Σ scale·(x·Aᵀ)·Bᵀ, and other changes.
 pub struct SidePath {
     /// In the order of the layers.
     pairs: Vec<Placed>,
-    /// Of activations.
-    stacked: Stacked,
+    /// The pairs in the type of activations, if there are any.
+    stacked: Option<Stacked>,
+    pub changes: Vec<Change>,
 }
 
 /// A pair, and which of the product's layers it sits on.
@@ -44,13 +45,25 @@ pub struct Up {
 }
 
 impl SidePath {
-    fn new(pairs: Vec<Placed>, dtype: DType) -> Result<Self> {
-        Ok(Self { stacked: Stacked::new(&pairs, dtype)?, pairs })
+    fn new(mounted: &[(usize, LinearId, &Mounted)], dtype: DType) -> Result<Self> {
+        let placed = |&(slot, id, mounted): &(usize, LinearId, &Mounted)| {
+            let pair = mounted.delta.pair()?;
+            let detached = LoraPair { a: pair.a.detach(), b: pair.b.detach(), scale: pair.scale * mounted.strength };
+            Some(Placed { id, slot, pair: detached, ids: [pair.a.id(), pair.b.id()] })
+        };
+        let pairs: Vec<_> = mounted.iter().filter_map(placed).collect();
+        let others = mounted.iter().filter(|(.., mounted)| mounted.delta.pair().is_none());
+        let changes = others.map(|&(slot, _, mounted)| Change::new(mounted, slot)).collect();
+        let stacked = (!pairs.is_empty()).then(|| Stacked::new(&pairs, dtype)).transpose()?;
+        Ok(Self { pairs, stacked, changes })
     }
 
-    /// In the type of what the pairs meet: of activations, or f32 where a vector makes modulations.
-    pub fn stacked(&self, dtype: DType) -> Result<Cow<'_, Stacked>> {
-        Ok(if self.stacked.down.dtype() == dtype { Cow::Borrowed(&self.stacked) } else { Cow::Owned(Stacked::new(&self.pairs, dtype)?) })
+    /// The pairs in the type of what they meet: of activations, or f32 where a vector makes modulations.
+    pub fn stacked(&self, dtype: DType) -> Result<Option<Cow<'_, Stacked>>> {
+        Ok(match &self.stacked {
+            Some(stacked) if stacked.down.dtype() != dtype => Some(Cow::Owned(Stacked::new(&self.pairs, dtype)?)),
+            stacked => stacked.as_ref().map(Cow::Borrowed),
+        })
     }
 }
 
@@ -95,14 +108,11 @@ pub struct SidePaths(BTreeMap<LinearId, SidePath>);
 impl SidePaths {
     /// products: of each layer, the first of those that one product makes together; dtype: of activations.
     pub fn new(adapters: &AdapterSet, products: &[LinearId], dtype: DType) -> Result<Self> {
-        let mut placed: BTreeMap<LinearId, Vec<Placed>> = BTreeMap::new();
-        for (id, pair) in adapters.pairs.iter().enumerate().flat_map(|(id, pairs)| pairs.iter().map(move |pair| (id, pair))) {
-            let first = products[id];
-            let ids = [pair.a.id(), pair.b.id()];
-            let pair = LoraPair { a: pair.a.detach(), b: pair.b.detach(), scale: pair.scale };
-            placed.entry(first).or_default().push(Placed { id, slot: id - first, pair, ids });
+        let mut placed: BTreeMap<LinearId, Vec<_>> = BTreeMap::new();
+        for (id, mounted) in adapters.layers.iter().enumerate().flat_map(|(id, mounted)| mounted.iter().map(move |one| (id, one))) {
+            placed.entry(products[id]).or_default().push((id - products[id], id, mounted));
         }
-        Ok(Self(placed.into_iter().map(|(first, pairs)| Ok((first, SidePath::new(pairs, dtype)?))).collect::<Result<_>>()?))
+        Ok(Self(placed.into_iter().map(|(first, mounted)| Ok((first, SidePath::new(&mounted, dtype)?))).collect::<Result<_>>()?))
     }
 
     /// Beside the product whose first layer this is.

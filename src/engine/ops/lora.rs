@@ -55,6 +55,28 @@ pub fn add_lora_up(y: &Tensor, h: &Tensor, b: &Tensor, scale: f64) -> Result<()>
     })??)
 }
 
+/// y += t with each of its columns times its gain. y: [.., n], which may be some columns or tokens of a larger tensor; t: [.., n]; gain: [n] f32
+pub fn add_columns(y: &Tensor, t: &Tensor, gain: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(t) {
+        return Ok(super::gpu::add_columns(y, t, gain)?);
+    }
+    if !storage::has_rows(y) {
+        return (0..y.dim(0)?).try_for_each(|i| add_columns(&y.narrow(0, i, 1)?, &t.narrow(0, i, 1)?, gain));
+    }
+    let (t, gain) = (storage::rows(t)?, gain.to_vec1::<f32>()?);
+    Ok(storage::with_matrices([&t], |[t]| {
+        check("gains", t.columns, gain.len())?;
+        storage::change_matrix(y, |mut y| {
+            for row in 0..y.rows() {
+                let terms = t.from(row, 0).iter().zip(&gain);
+                y.row_mut(row).iter_mut().zip(terms).for_each(|(y, (t, gain))| *y += t * gain);
+            }
+            Ok(())
+        })
+    })??)
+}
+
 /// dh = scale·g·B. dh: [.., r], which may be some columns of a larger tensor; g: [.., out]; b: [out, r]
 pub fn lora_up_gradient_into(dh: &Tensor, g: &Tensor, b: &Tensor, scale: f64) -> Result<()> {
     #[cfg(feature = "cuda")]
@@ -211,6 +233,17 @@ mod tests {
         let expected = (part.force_contiguous().unwrap() + plain::linear(&h, &b, None).unwrap() * 0.5).unwrap();
         add_lora_up(&part, &h, &b, 0.5).unwrap();
         assert_close("part", &part.force_contiguous().unwrap(), &expected, 2e-5);
+    }
+
+    #[test]
+    fn adds_columns_with_their_gains() {
+        let (joint, t, gain) = (tensor(0, (2, 13, 60)), tensor(1, (2, 9, 40)), tensor(2, 40));
+        let part = joint.narrow(1, 4, 9).unwrap().narrow(2, 20, 40).unwrap();
+        let before = joint.narrow(2, 0, 20).unwrap().force_contiguous().unwrap();
+        let expected = (part.force_contiguous().unwrap() + t.broadcast_mul(&gain).unwrap()).unwrap();
+        add_columns(&part, &t, &gain).unwrap();
+        assert_close("columns", &part.force_contiguous().unwrap(), &expected, 1e-6);
+        assert_close("beside", &joint.narrow(2, 0, 20).unwrap(), &before, 0.0);
     }
 
     #[test]

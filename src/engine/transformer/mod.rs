@@ -17,12 +17,13 @@ mod single;
 
 pub use config::Config;
 pub use gradients::{Checkpointing, Gradients, Loss};
+pub(crate) use layers::Layers;
 pub use layers::LinearInfo;
 pub use modulation::Modulations;
 
 use crate::{
     AdapterSet, Error, Precision, Result, Size,
-    adapter::SidePaths,
+    adapter::{self, SidePaths},
     checkpoint::{self, Checkpoint},
     cores::on_the_cores,
     latents::PackedLatents,
@@ -34,7 +35,6 @@ use block::{Block, Context, Keep};
 use candle_core::{DType, Device, Tensor};
 use double::DoubleBlock;
 use embed::{Embedded, Embedders, Moment};
-use layers::Layers;
 use output::Output;
 use positions::{Positions, PositionsCache};
 use single::SingleBlock;
@@ -120,6 +120,11 @@ impl Transformer {
     /// All adaptable layers; `linears()[i].id == i`.
     pub fn linears(&self) -> &[LinearInfo] {
         &self.linears
+    }
+
+    /// For adapters.
+    pub(crate) fn host(&self) -> adapter::Host<'_> {
+        adapter::Host { linears: &self.linears, device: &self.device, dtype: self.dtype, prefix: "" }
     }
 
     pub fn device(&self) -> &Device {

@@ -14,7 +14,8 @@ pub use pointwise::{
     modulation_gradients, qk_norm_rope, qk_norm_rope_gradient, qk_norm_rope_in_place,
 };
 pub use products::{
-    add_matrix_gradient, add_product, add_product_gradient, linear, linear_gradient, linear_into, padded, product, product_gradient_into,
+    add_columns, add_matrix_gradient, add_product, add_product_gradient, linear, linear_gradient, linear_into, padded, product,
+    product_gradient_into,
 };
 pub use weight::{Host, Weight, keeping_plain};
 
