@@ -42,8 +42,7 @@ impl Resident {
     }
 
     fn adapter_bytes(&self) -> usize {
-        let pairs = self.adapters.iter().flat_map(|(_, adapter)| adapter.modules.values());
-        pairs.map(|pair| 4 * (pair.a.elem_count() + pair.b.elem_count())).sum()
+        self.adapters.iter().map(|(_, adapter)| adapter.bytes()).sum()
     }
 
     /// After a task that ran out of memory: lets go of all that can be loaded again, so that the next one finds room.
@@ -154,7 +153,7 @@ impl Facts {
 }
 
 /// Of prompts on the pages.
-const T5_TOKENS: usize = 128;
+pub const T5_TOKENS: usize = 128;
 
 /// `NVIDIA L4, nf4`; on the CPU there is one way to hold a model, which goes without saying.
 fn in_words(pipeline: &Pipeline) -> String {

@@ -6,6 +6,7 @@
 //! - [`gemm`]: products (cuBLASLt) in bf16, f32 and fp8, into fresh tensors or slices of larger ones.
 //! - [`attention`]: cuDNN's fused attention and its gradient, bf16.
 //! - [`nf4`], [`fp8`]: quantised weights and activations.
+//! - [`pad`]: small matrices on their way to products.
 //! - [`adamw8bit`], [`reduce`]: a training step over one flat buffer.
 //! - [`conv`] (cuDNN, bf16), [`group_norm`], [`upsample`]: the VAE's, over channels-last feature maps; [`softmax`] for its wide head.
 //!
@@ -26,6 +27,7 @@ pub mod group_norm;
 mod kernels;
 pub mod nf4;
 pub mod norm;
+pub mod pad;
 pub mod qk_norm_rope;
 pub mod reduce;
 pub mod residual;

@@ -52,7 +52,10 @@ pub fn on_gpu(sizes: &Sizes, placement: Placement, workload: &Workload) -> Peak 
         text_encoder: t5_bytes(&sizes.t5, placement.text) + sizes.clip.parameters() as u64 * BF16,
         vae: sizes.vae.parameters() as u64 * BF16,
         encoding: encoding(&sizes.t5, workload.text_tokens) + scratch(placement.text, largest_of_t5(&sizes.t5)) + WORKSPACE,
-        step: states + trains.map_or(0, adapter) + scratch(placement.precision, largest_of_block(model)) + WORKSPACE,
+        step: states
+            + trains.map_or(0, adapter)
+            + scratch(placement.precision, plain_of_block(model, placement.precision, trains))
+            + WORKSPACE,
         picture: if trains.is_some() { encoding_pictures(&sizes.vae, h, w) } else { decoding(&sizes.vae, h, w) },
         tile: if trains.is_some() { encoding_pictures(&sizes.vae, h, w) } else { decoding(&sizes.vae, TILE, TILE) },
     }
@@ -98,7 +101,7 @@ fn t5_bytes(t5: &T5Config, precision: Precision) -> u64 {
     precision.bytes_of(t5.linear_parameters() as u64) + t5.embedding_parameters() as u64 * BF16
 }
 
-/// Where a 4-bit weight becomes one that can be multiplied: one at a time.
+/// Where quantised weights become such that can be multiplied.
 fn scratch(precision: Precision, largest: u64) -> u64 {
     match precision {
         Precision::Nf4 | Precision::Fp8 => largest * BF16,
@@ -106,10 +109,12 @@ fn scratch(precision: Precision, largest: u64) -> u64 {
     }
 }
 
-/// A feed-forward's, [4·width, width].
-fn largest_of_block(model: &Config) -> u64 {
-    let width = model.inner_dim() as u64;
-    4 * width * width
+/// Parameters that are plain at once: a feed-forward's, 4·width². Where a block in NF4 runs again for its backward pass, those that both
+/// multiply with are too: 8·width² of each stream.
+fn plain_of_block(model: &Config, precision: Precision, trains: Option<&Training>) -> u64 {
+    let again = trains.is_some_and(|training| training.checkpointing != Checkpointing::None);
+    let squares = if again && precision == Precision::Nf4 { 4 + 2 * 8 } else { 4 };
+    squares * (model.inner_dim() as u64).pow(2)
 }
 
 fn largest_of_t5(t5: &T5Config) -> u64 {

@@ -33,7 +33,8 @@ struct Rule {
 };
 
 int atelier_layer_norm_modulate(Shape, View x, View shift, View scale, Emission, cudaStream_t);
-int atelier_layer_norm_gradient(Shape, View x, View scale, View g, void* dx, cudaStream_t);
+// beside: what is added to the gradient; null is nothing.
+int atelier_layer_norm_gradient(Shape, View x, View scale, View g, View beside, void* dx, cudaStream_t);
 // partial: [chunks, 2, batch, width] f32
 int atelier_modulation_gradients(Shape, View x, View g, int32_t chunks, float* partial, float* dshift, float* dscale, cudaStream_t);
 
@@ -41,7 +42,6 @@ int atelier_gate_residual(Shape, View residual, View gate, View x, void* y, cuda
 int atelier_gate_gradient_x(Shape, View gate, View g, void* dx, cudaStream_t);
 // partial: [chunks, batch, width] f32
 int atelier_gate_gradient(Shape, View x, View g, int32_t chunks, float* partial, float* dgate, cudaStream_t);
-int atelier_gate_residual_norm(Shape, View residual, View gate, View x, View shift, View scale, void* y, Emission, cudaStream_t);
 
 int atelier_gelu(Shape, View x, Emission, cudaStream_t);
 int atelier_gelu_gradient(Shape, View x, View g, void* dx, cudaStream_t);
@@ -54,6 +54,13 @@ struct Finish {
     int32_t gelu, add;
 };
 int atelier_finish_product(Shape, View from, View to, Finish, cudaStream_t);
+
+// to: [rows, columns], contiguous: `from`, [from_rows, from_columns] at `stride`, and zeros after it.
+struct Pad {
+    int32_t rows, columns, from_rows, from_columns, from_dtype, to_dtype;
+    int64_t stride;
+};
+int atelier_pad(Pad, const void* from, void* to, cudaStream_t);
 
 struct Heads {
     int32_t batch, tokens, heads, width, text_tokens, dtype, vector;

@@ -14,9 +14,10 @@ pub use pointwise::{
     modulation_gradients, qk_norm_rope, qk_norm_rope_gradient, qk_norm_rope_in_place,
 };
 pub use products::{
-    add_matrix_gradient, add_product, add_product_gradient, linear, linear_gradient, linear_into, product, product_gradient,
+    add_columns, add_matrix_gradient, add_product, add_product_gradient, linear, linear_gradient, linear_into, padded, product,
+    product_gradient_into,
 };
-pub use weight::{Host, Weight};
+pub use weight::{Host, Weight, keeping_plain};
 
 use crate::cuda::{Arg, Out};
 use candle_core::{CpuStorage, CudaStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};

@@ -18,9 +18,11 @@ pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, reads: Re
 }
 
 pub fn layer_norm_modulate_gradient(x: &Tensor, scale: &Tensor, g: &Tensor, beside: Option<&Tensor>) -> Result<Tensor> {
-    let dx = lend([x, scale, g], |[x, scale, g]| norm::layer_norm_modulate_gradient(x, scale, g))?;
-    let dx = cuda::tensor(dx, x.shape());
-    beside.map_or(Ok(dx.clone()), |beside| dx + beside)
+    let dx = match beside {
+        None => lend([x, scale, g], |[x, scale, g]| norm::layer_norm_modulate_gradient(x, scale, g, None)),
+        Some(beside) => lend([x, scale, g, beside], |[x, scale, g, beside]| norm::layer_norm_modulate_gradient(x, scale, g, Some(beside))),
+    }?;
+    Ok(cuda::tensor(dx, x.shape()))
 }
 
 pub fn modulation_gradients(x: &Tensor, g: &Tensor) -> Result<(Tensor, Tensor)> {
