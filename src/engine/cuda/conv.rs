@@ -53,7 +53,7 @@ pub fn conv2d(x: Arg, weight: Arg, bias: Arg, residual: Option<Arg>, sweep: Swee
     };
     run(&context, shape, memory)?;
     // In a pass of its own: cuDNN would fuse it, with kernels that it compiles anew for each size of picture, 1.5 to 2.7 s a layer of FLUX's
-    // decoder for less than 1 ms a picture. Those with a bias alone come ready.
+    // decoder, for some 1 ms a picture. Those with a bias alone come ready.
     if let Some(residual) = residual {
         let residual = contiguous(residual, DType::BF16, elements, "a convolution's residual")?;
         // SAFETY: both hold `elements`.
