@@ -44,7 +44,7 @@ $(site)/pkg/atelier.css: $(shell find style -name '*.css') tools/css.sh
 	tools/css.sh style/main.css >$@.part
 	mv $@.part $@
 
-test: build driver node_modules/axe-core
+test: build driver node_modules/axe-core target/clients/made
 	+$(cargo) test --release
 
 # The engine against its reference tensors, and nothing that needs a page or a server.
@@ -57,6 +57,13 @@ driver:
 node_modules/axe-core: package-lock.json
 	@command -v npm >/dev/null || tools/debian.sh npm
 	npm ci
+	touch $@
+
+# Clients of others, in Python, that the server is tried with.
+target/clients/made: tests/server/requirements.txt
+	@python3 -c 'import ensurepip' 2>/dev/null || tools/debian.sh python3-venv
+	python3 -m venv target/clients
+	target/clients/bin/pip install --quiet --requirement $<
 	touch $@
 
 lint: check-format toolchain

@@ -1,13 +1,19 @@
 //! What the surroundings decide: address, folders, model. The only reader of the environment besides clap's `env`.
 
+mod storage;
+
+pub use storage::Storage;
+
 use crate::hub::Token;
 use reqwest::Url;
 use secrecy::SecretString;
+use sha2::{Digest, Sha256};
 use std::{
     env, fmt, fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 /// What `atelier serve` is started with.
@@ -26,6 +32,8 @@ pub struct Config {
     /// Pages' scripts, styles and sample sets, as the build lays them out; `None` looks where they usually are.
     pub site: Option<PathBuf>,
     pub hub: HubSettings,
+    pub backup: Option<BackupSettings>,
+    pub api_keys: ApiKeys,
     /// `None`: one person at one machine, who need not say who they are.
     pub sign_in: Option<SignInSettings>,
     /// How browsers reach the studio; `None` is `http://localhost` and the port.
@@ -34,6 +42,17 @@ pub struct Config {
     pub in_space: bool,
     pub limits: UserLimits,
 }
+
+/// A folder that the store is copied to, and goes on from where the data folder is empty.
+#[derive(Clone, Debug)]
+pub struct BackupSettings {
+    pub folder: PathBuf,
+    pub every: Duration,
+}
+
+/// Tokens of the HTTP API that the surroundings bring, beside those that the store keeps: SHA-256 of each.
+#[derive(Clone, Debug, Default)]
+pub struct ApiKeys(Vec<[u8; 32]>);
 
 /// Where adapters are published, and with whose token.
 #[derive(Clone, Debug)]
@@ -109,11 +128,46 @@ impl Default for Config {
             precision: None,
             site: None,
             hub: HubSettings::default(),
+            backup: None,
+            api_keys: ApiKeys::default(),
             sign_in: None,
             public: None,
             in_space: false,
             limits: UserLimits::default(),
         }
+    }
+}
+
+impl ApiKeys {
+    const SHORTEST: usize = 20;
+
+    /// `ATELIER_API_TOKENS`: one, or several with commas or white space between.
+    pub fn from_environment() -> Result<Self, String> {
+        Self::read(&text("ATELIER_API_TOKENS").unwrap_or_default())
+    }
+
+    fn read(tokens: &str) -> Result<Self, String> {
+        let tokens: Vec<&str> = tokens.split([',', ' ', '\t', '\n', '\r']).filter(|token| !token.is_empty()).collect();
+        match tokens.iter().all(|token| token.len() >= Self::SHORTEST && token.bytes().all(|byte| byte.is_ascii_graphic())) {
+            true => Ok(Self::of(&tokens)),
+            // Not told which: the log would tell whoever reads it.
+            false => Err(format!(
+                "ATELIER_API_TOKENS: each token needs {} plain characters or more; `openssl rand -hex 32` makes one",
+                Self::SHORTEST
+            )),
+        }
+    }
+
+    pub fn of(tokens: &[&str]) -> Self {
+        Self(tokens.iter().map(|token| Sha256::digest(token).into()).collect())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn admit(&self, token: &str) -> bool {
+        self.0.contains(&Sha256::digest(token).into())
     }
 }
 
@@ -300,6 +354,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn api_tokens_are_long_and_kept_as_hashes() {
+        let keys = ApiKeys::read(" 0123456789abcdef0123,\nfedcba9876543210fedc ").unwrap();
+        assert!(keys.admit("0123456789abcdef0123") && keys.admit("fedcba9876543210fedc"));
+        assert!(!keys.admit("") && !keys.admit("0123456789abcdef0123,"));
+        assert!(!format!("{keys:?}").contains("0123456789abcdef"));
+        assert!(ApiKeys::read("").unwrap().is_empty());
+        for bad in ["short", "0123456789abcdef0123, x", "0123456789abcdef012\u{e4}"] {
+            assert!(!ApiKeys::read(bad).unwrap_err().contains(bad));
+        }
+    }
     fn a_public_address_is_a_site_that_is_encrypted_or_here() {
         let space: PublicAddress = "https://ada-atelier.hf.space".parse().unwrap();
         assert_eq!(space.join("/sign-in/callback").as_str(), "https://ada-atelier.hf.space/sign-in/callback");

@@ -16,6 +16,7 @@ mod recipe;
 mod serve;
 mod settings;
 mod stop;
+mod token;
 mod train;
 
 use anyhow::Result;
@@ -39,6 +40,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Arguments),
+    Token(token::Arguments),
     Generate(generate::Arguments),
     Train(train::Arguments),
     Compare(compare::Arguments),
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
 fn run(command: &Command, started: Instant) -> Result<ExitCode> {
     match command {
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Token(arguments) => token::run(arguments),
         Command::Generate(arguments) => generate::run(arguments, started),
         Command::Train(arguments) => train::run(arguments, started),
         Command::Compare(arguments) => compare::run(arguments, started),

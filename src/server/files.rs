@@ -76,7 +76,7 @@ fn stem(file: &str, extension: &str) -> Result<String, Refusal> {
     Ok(file.strip_suffix(extension).ok_or_else(|| Error::not_found("file", file))?.to_owned())
 }
 
-fn content_type(extension: &str) -> &'static str {
+pub(super) fn content_type(extension: &str) -> &'static str {
     match extension {
         "png" => "image/png",
         "webp" => "image/webp",

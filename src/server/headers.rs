@@ -1,6 +1,6 @@
 //! What every answer says to the browser, and which requests are refused before anything is read.
 
-use super::{AppState, error::Refusal, state::Site};
+use super::{AppState, error::Refusal, rest, state::Site};
 use crate::config::PublicAddress;
 use app::api::ApiError;
 use axum::{
@@ -31,17 +31,22 @@ const ENCRYPTED_ONLY: HeaderValue = HeaderValue::from_static("max-age=15768000")
 pub async fn secure(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
+    protect(headers, state.site.framed_by.as_deref());
+    if state.site.public.is_encrypted() {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, ENCRYPTED_ONLY);
+    }
+    response
+}
+
+/// What holds for every answer, whoever gives it.
+pub(super) fn protect(headers: &mut HeaderMap, framed_by: Option<&str>) {
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(value);
     }
     if is_made_for_one(headers) {
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
     }
-    headers.insert(header::CONTENT_SECURITY_POLICY, policy(state.site.framed_by.as_deref()));
-    if state.site.public.is_encrypted() {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, ENCRYPTED_ONLY);
-    }
-    response
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy(framed_by));
 }
 
 /// Pages and answers say who is signed in; scripts, fonts and icons do not.
@@ -59,7 +64,9 @@ fn policy(framed_by: Option<&str>) -> HeaderValue {
 /// A page elsewhere must not start trainings or delete pictures in its visitor's name, nor read under a name that it gave this machine.
 pub async fn same_origin(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if is_under_its_name(request.headers(), &state.site) && (reads || is_same_origin(request.headers(), &state.site.public)) {
+    let (headers, site) = (request.headers(), &state.site);
+    let is_ours = is_under_its_name(headers, site) && (reads || is_same_origin(headers, &site.public));
+    if is_ours || rest::is_signed(&request) {
         return next.run(request).await;
     }
     let sentence = "This request came from another site, so nothing was changed. Use Atelier's own pages.";
@@ -85,7 +92,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).map(|value| value.to_str().unwrap_or("?"))
 }
 
-fn names_this_machine(host: &str) -> bool {
+pub(super) fn names_this_machine(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,

@@ -1,6 +1,6 @@
 //! Every route of the server, and what surrounds it.
 
-use super::{AppState, error::Refusal, events, files, headers, rates, sign_in, upload, visitor::Visitor};
+use super::{AppState, error::Refusal, events, files, headers, metrics, rates, rest, sign_in, upload, visitor::Visitor};
 use app::{
     App,
     api::{Api, ApiError},
@@ -39,9 +39,11 @@ pub fn router(state: AppState) -> Router {
     let pages = Router::new().leptos_routes_with_context(&state, paths, context, document).layer(RequestBodyLimitLayer::new(BODY));
     Router::new()
         .route("/health", get(health))
+        .route("/metrics", get(metrics::show))
         .route("/events/{run}", get(events::events))
         .merge(files::routes())
         .merge(upload::routes())
+        .merge(rest::routes(&state))
         .merge(sign_in::routes())
         .merge(pages)
         .nest_service("/pkg", ServeDir::new(state.site.folder.join("pkg")))
@@ -54,6 +56,7 @@ pub fn router(state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn_with_state(state.clone(), headers::secure))
+        .layer(middleware::from_fn_with_state(state.metrics.clone(), metrics::count))
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .with_state(state)
 }

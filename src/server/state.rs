@@ -1,8 +1,8 @@
 //! What every handler may reach.
 
-use super::{api::StudioApi, rates::Rates, sign_in::SignIn, style_sets::StyleSets, visitor::Visitor};
+use super::{api::StudioApi, metrics::Metrics, openai::Links, rates::Rates, sign_in::SignIn, style_sets::StyleSets, visitor::Visitor};
 use crate::{
-    config::{self, Config, PublicAddress},
+    config::{self, ApiKeys, Config, PublicAddress},
     jobs::{Jobs, publish::Publishing},
 };
 use app::api::Api;
@@ -21,6 +21,9 @@ pub struct AppState {
     pub sign_in: Option<Arc<SignIn>>,
     /// `None`: nobody to be kept from anything.
     pub rates: Option<Arc<Rates>>,
+    pub api_keys: Arc<ApiKeys>,
+    pub links: Arc<Links>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// Where static files lie, and who may ask.
@@ -54,7 +57,9 @@ impl AppState {
         let sign_in = config.sign_in.as_ref().map(|settings| SignIn::new(config, settings, jobs.store.clone(), &site.public));
         let sign_in = sign_in.transpose()?.map(Arc::new);
         let rates = (!alone).then(|| Arc::new(Rates::new(site.public.is_encrypted())));
-        Ok(Self { jobs, publishing, style_sets: Arc::new(StyleSets::new(style_sets)), leptos, site, sign_in, rates })
+        let (style_sets, api_keys) = (Arc::new(StyleSets::new(style_sets)), Arc::new(config.api_keys.clone()));
+        let (links, metrics) = (Arc::default(), Arc::default());
+        Ok(Self { jobs, publishing, style_sets, leptos, site, sign_in, rates, api_keys, links, metrics })
     }
 
     /// The system, bound to who asks.

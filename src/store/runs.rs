@@ -109,6 +109,11 @@ impl Store {
         Ok(query.bind(kind_name(kind)).fetch_one(&self.db).await?)
     }
 
+    /// How many there are of each kind in each state.
+    pub async fn count_runs(&self) -> Result<Vec<(String, String, i64)>> {
+        Ok(sqlx::query_as("SELECT kind, state, count(*) FROM runs GROUP BY kind, state").fetch_all(&self.db).await?)
+    }
+
     /// Runs of one owner that wait or run.
     pub async fn count_active(&self, owner: &Owner) -> Result<i64> {
         let query = sqlx::query_scalar("SELECT count(*) FROM runs WHERE owner = ? AND state IN ('queued', 'running')");

@@ -38,6 +38,12 @@ impl Store {
         Ok(rows.into_iter().map(LossPoint::from).collect())
     }
 
+    /// 0 before the first.
+    pub async fn last_loss_step(&self, run: &RunId) -> Result<u32> {
+        let sql = "SELECT coalesce(max(step), 0) FROM losses WHERE run = ?";
+        Ok(sqlx::query_scalar(sql).bind(&run.0).fetch_one(&self.db).await?)
+    }
+
     /// Mean loss of the newest steps: a single one says little.
     pub async fn recent_loss(&self, run: &RunId) -> Result<Option<f64>> {
         let sql = "SELECT avg(loss) FROM (SELECT loss FROM losses WHERE run = ? ORDER BY step DESC LIMIT 20)";

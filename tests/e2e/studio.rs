@@ -76,7 +76,10 @@ impl Studio {
             if let Some(status) = self.server.try_wait()? {
                 bail!("the server left with {status}:\n{}", self.log());
             }
-            if reqwest::get(self.url("/health")).await.is_ok_and(|answer| answer.status().is_success()) {
+            // While the model is loaded there is one page only, that says so.
+            if let Ok(answer) = reqwest::get(self.url("/health")).await
+                && answer.text().await.is_ok_and(|text| text.contains("\"ready\":true"))
+            {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -52,6 +52,10 @@ impl Studio {
         self.state.api(Visitor::Local)
     }
 
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
     pub async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
@@ -74,7 +78,12 @@ impl Studio {
 
     /// What `/events/{run}` says until it closes.
     pub async fn events(&self, run: &RunId) -> impl Stream<Item = Event> + Unpin + use<> {
-        let request = Request::get(format!("/events/{run}")).body(Body::empty()).unwrap();
+        self.events_at(&format!("/events/{run}")).await
+    }
+
+    /// The same at any address.
+    pub async fn events_at(&self, path: &str) -> impl Stream<Item = Event> + Unpin + use<> {
+        let request = Request::get(path).header(header::HOST, "localhost:7860").body(Body::empty()).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let chunks = response.into_body().into_data_stream();

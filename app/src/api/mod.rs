@@ -97,6 +97,7 @@ pub trait Api: Send + Sync {
 
 /// What this instance is, for forms and the footer.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Studio {
     pub version: String,
     /// Such as `flux-mini`.

@@ -1,8 +1,8 @@
 //! `POST /upload/…`: files from a visitor, streamed to a folder of their own, bounded before anything is decoded.
 
-mod adapter;
-mod dataset;
-mod receive;
+pub mod adapter;
+pub mod dataset;
+pub mod receive;
 
 use super::AppState;
 use super::{error::Refusal, visitor::Visitor};
@@ -18,10 +18,14 @@ use receive::Received;
 use serde::Serialize;
 
 pub fn routes() -> Router<AppState> {
+    Router::new().route("/upload/dataset", post(dataset_files)).route("/upload/adapter", post(adapter_file)).layer(limit())
+}
+
+/// Of a form with files.
+pub fn limit() -> DefaultBodyLimit {
     // The fields around the files take some room too.
     const AROUND: usize = 1 << 20;
-    let limit = DefaultBodyLimit::max(limits::MAX_UPLOAD_BYTES as usize + AROUND);
-    Router::new().route("/upload/dataset", post(dataset_files)).route("/upload/adapter", post(adapter_file)).layer(limit)
+    DefaultBodyLimit::max(limits::MAX_UPLOAD_BYTES as usize + AROUND)
 }
 
 async fn dataset_files(State(state): State<AppState>, visitor: Visitor, headers: HeaderMap, form: Multipart) -> Response {
