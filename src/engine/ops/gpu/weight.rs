@@ -10,8 +10,11 @@ use crate::{
     },
     ops::activation::Fp8,
 };
-use candle_core::{CudaDevice, CudaStorage, DType, Device, Error, Result, Tensor, bail, cuda_backend::cudarc::driver::PinnedHostSlice};
+use candle_core::{
+    CudaDevice, CudaStorage, DType, Device, Error, Result, Tensor, TensorId, bail, cuda_backend::cudarc::driver::PinnedHostSlice,
+};
 use half::bf16;
+use std::{cell::RefCell, collections::HashMap};
 
 /// [out, in]
 pub enum Weight {
@@ -46,8 +49,46 @@ impl Weight {
                 let weight = lend([data, scale], |[data, scale]| fp8::dequantise(fp8::Fp8 { data, scale }, dtype))?;
                 Ok(cuda::tensor(weight, data.shape()))
             }
-            Self::Nf4(weight) => weight.dequantise(dtype),
+            Self::Nf4(weight) => weight.plain(dtype),
             Self::Host(weight) => weight.send(),
+        }
+    }
+}
+
+thread_local! {
+    static KEPT: RefCell<Kept> = RefCell::default();
+}
+
+/// Weights that were made plain and will be multiplied with once more, by the codes they were made of.
+#[derive(Default)]
+struct Kept {
+    keeps: bool,
+    weights: HashMap<TensorId, Tensor>,
+}
+
+/// Runs `first` and then `second`, both on this thread. What `first` makes of an NF4 weight serves once more in `second`.
+pub fn keeping_plain<T, U>(first: impl FnOnce() -> T, second: impl FnOnce(T) -> U) -> U {
+    struct Forget;
+    impl Drop for Forget {
+        fn drop(&mut self) {
+            KEPT.take();
+        }
+    }
+    let _forget = Forget;
+    KEPT.with_borrow_mut(|kept| kept.keeps = true);
+    let between = first();
+    KEPT.with_borrow_mut(|kept| kept.keeps = false);
+    second(between)
+}
+
+impl Weight {
+    /// All of it, or one strip after the other, with the rows of each: what a product is made of.
+    pub fn strips(&self, dtype: DType) -> Box<dyn Iterator<Item = Result<(usize, usize, Tensor)>> + '_> {
+        match self {
+            Self::Nf4(weight) if !KEPT.with_borrow(|kept| kept.keeps) => {
+                Box::new(weight.strips().map(move |(first, count)| Ok((first, count, weight.dequantise_rows(first, count, dtype)?))))
+            }
+            _ => Box::new(std::iter::once_with(move || self.plain(dtype).and_then(|weight| Ok((0, weight.dim(0)?, weight))))),
         }
     }
 }
@@ -77,10 +118,41 @@ impl Nf4 {
         }
     }
 
+    fn plain(&self, dtype: DType) -> Result<Tensor> {
+        if let Some(weight) = KEPT.with_borrow_mut(|kept| kept.weights.remove(&self.codes.id())) {
+            return Ok(weight);
+        }
+        let weight = self.dequantise(dtype)?;
+        KEPT.with_borrow_mut(|kept| kept.keeps.then(|| kept.weights.insert(self.codes.id(), weight.clone())));
+        Ok(weight)
+    }
+
     fn dequantise(&self, dtype: DType) -> Result<Tensor> {
-        let parts = [&self.codes, &self.absmax_codes, &self.absmax_scale, &self.absmax_offset];
-        let weight = lend(parts, |[values, codes, scale, offset]| nf4::dequantise(values, Absmax::Double { codes, scale, offset }, dtype))?;
-        Ok(cuda::tensor(weight, self.shape))
+        self.dequantise_rows(0, self.shape.0, dtype)
+    }
+
+    /// Rows `first..first + count` of W, of which `first` is one that [`Self::strips`] begins with.
+    fn dequantise_rows(&self, first: usize, count: usize, dtype: DType) -> Result<Tensor> {
+        let part = |x: &Tensor, each: usize| {
+            let start = first * self.shape.1 / each;
+            x.narrow(0, start, (count * self.shape.1).div_ceil(each).min(x.elem_count() - start))
+        };
+        let (values, codes) = (part(&self.codes, 2)?, part(&self.absmax_codes, nf4::BLOCK)?);
+        let scale = part(&self.absmax_scale, nf4::BLOCK * nf4::ABSMAX_BLOCK)?;
+        let weight = lend([&values, &codes, &scale, &self.absmax_offset], |[values, codes, scale, offset]| {
+            nf4::dequantise(values, Absmax::Double { codes, scale, offset }, dtype)
+        })?;
+        Ok(cuda::tensor(weight, (count, self.shape.1)))
+    }
+
+    /// Ranges of rows that are whole blocks of absmax and small enough to be multiplied with out of the L2 cache: (first, count).
+    fn strips(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (rows, columns) = self.shape;
+        let most: usize = std::env::var("STRIP_MB").ok().and_then(|x| x.parse().ok()).unwrap_or(1000) << 20;
+        let whole = nf4::BLOCK * nf4::ABSMAX_BLOCK;
+        let fits = |count: &usize| (count * columns).is_multiple_of(whole) && 2 * count * columns <= most;
+        let count = (1..=16).filter(|parts| rows.is_multiple_of(*parts)).map(|parts| rows / parts).find(fits).unwrap_or(rows);
+        (0..rows).step_by(count).map(move |first| (first, count))
     }
 }
 
