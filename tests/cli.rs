@@ -10,6 +10,8 @@ mod help;
 mod parity;
 #[path = "cli/program.rs"]
 mod program;
+#[path = "cli/token.rs"]
+mod token;
 #[path = "cli/tools.rs"]
 mod tools;
 #[path = "cli/train.rs"]

@@ -46,15 +46,14 @@ impl StudioApi {
         Ok((sign_in, self.visitor.member()?))
     }
 
-    /// Where people sign in, each publishes with the permission of their own; scripts, and whoever need not sign in, with what was typed, if
-    /// anything was.
+    /// Who signed in publishes with the permission of their own; the person at this machine with what was typed, if anything was.
     fn publishing_token(&self, typed: Option<String>) -> ApiResult<Option<Token>> {
-        if self.sign_in.is_some() && !matches!(self.visitor, Visitor::Local) {
-            let grant = self.visitor.member()?.grant.as_ref();
-            return Grant::token(grant).map(Some).map_err(|why| ApiError::new(401, why));
+        if let Visitor::Local = self.visitor {
+            let typed = typed.filter(|text| !text.trim().is_empty());
+            return typed.map(|text| Token::new(&text)).transpose().map_err(|error| refuse(error.to_string()));
         }
-        let typed = typed.filter(|text| !text.trim().is_empty());
-        typed.map(|text| Token::new(&text)).transpose().map_err(|error| refuse(error.to_string()))
+        let grant = self.visitor.member()?.grant.as_ref();
+        Grant::token(grant).map(Some).map_err(|why| ApiError::new(401, why))
     }
 
     fn publisher(&self, usual: Publisher) -> Publisher {

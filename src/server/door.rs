@@ -1,10 +1,9 @@
 //! The door: listens before there is anything to serve, tells how far the start is, and then lets everybody in.
 
-use super::{error::Refusal, headers, metrics::Backups};
+use super::{backups::Copies, error::Refusal, headers};
 use crate::{
     config::Config,
     jobs::{Jobs, device::Loading},
-    store::backup::Backup,
 };
 use app::api::ApiError;
 use axum::{
@@ -37,8 +36,7 @@ struct Inside {
 pub struct Studio {
     pub router: Router,
     pub jobs: Jobs,
-    pub backup: Option<Backup>,
-    pub backups: Backups,
+    pub copies: Option<Copies>,
 }
 
 /// How far the start is.

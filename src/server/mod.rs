@@ -1,6 +1,7 @@
 //! The web server: pages and server functions, uploads, files, events, and the HTTP API for scripts; who asks, and what each may do.
 
 pub mod api;
+mod backups;
 pub mod checks;
 mod door;
 pub mod error;
@@ -23,15 +24,12 @@ pub use state::AppState;
 use crate::{
     config::{BackupSettings, Config},
     jobs::Jobs,
-    store::{
-        Store,
-        backup::{self, Backup},
-    },
+    store::Store,
 };
 use anyhow::Context;
+use backups::Copies;
 use door::{Door, Studio};
-use metrics::Backups;
-use std::{convert::Infallible, io, net::SocketAddr, path::Path, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 use tokio::{net::TcpListener, signal, sync::oneshot};
 
 /// The surroundings do not allow a start: what the person who typed the command can mend.
@@ -41,8 +39,6 @@ pub struct CannotStart(pub String);
 
 /// Serves until Ctrl-C or SIGTERM, then puts running work down so that the next start goes on with it. Listens before anything is opened.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    // Connections that do not end by themselves, such as a download that nobody reads, are cut off.
-    const GOODBYES: Duration = Duration::from_secs(10);
     let listener = listen(config.address()).await?;
     let address = listener.local_addr()?;
     tracing::info!("Atelier is at http://{address}");
@@ -59,59 +55,31 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         served = async { served.await } => served.context("the server ended"),
         Err(error) = open(&config, address, &door) => Err(error),
-        () = async { if leaving.await.is_ok() { tokio::time::sleep(GOODBYES).await } else { std::future::pending().await } } => Ok(()),
+        () = long_after(leaving) => Ok(()),
+    }
+}
+
+/// Some time after work was put down: connections that do not end by themselves, such as a download that nobody reads, are cut off then.
+async fn long_after(leaving: oneshot::Receiver<()>) {
+    match leaving.await {
+        Ok(()) => tokio::time::sleep(Duration::from_secs(10)).await,
+        Err(_) => std::future::pending().await,
     }
 }
 
 /// Everything behind the door: the store, from its backup where it is gone, and the jobs. Returns when the model cannot be had.
 async fn open(config: &Config, address: SocketAddr, door: &Door) -> anyhow::Result<Infallible> {
     if let Some(BackupSettings { folder, .. }) = &config.backup {
-        restore(&config.data_dir, folder, door).await?;
+        backups::restore(&config.data_dir, folder, door).await?;
     }
     let cannot = |error| refuse(format!("{}: {error}", config.data_dir.display()));
     let store = Store::open(&config.data_dir).await.map_err(cannot)?;
     tracing::info!("everything is kept in {}", config.data_dir.display());
     let jobs = Jobs::start(store.clone(), config).await?;
     let state = AppState::new(jobs.clone(), config, address)?;
-    let backups = state.metrics.backups.clone();
-    let backup = config.backup.as_ref().map(|BackupSettings { folder, every }| {
-        let backup = Backup::new(store, folder);
-        tokio::spawn(keep(backup.clone(), *every, backups.clone()));
-        backup
-    });
-    door.open(Studio { router: router::router(state), jobs: jobs.clone(), backup, backups });
+    let copies = config.backup.as_ref().map(|settings| Copies::keep(store, settings, state.metrics.backups.clone()));
+    door.open(Studio { router: router::router(state), jobs: jobs.clone(), copies });
     Err(refuse(jobs.device.failure().await.to_string()))
-}
-
-async fn restore(data: &Path, folder: &Path, door: &Door) -> anyhow::Result<()> {
-    let told = door.clone();
-    let restored = backup::restore(data, folder, move |done, total| told.restoring(done, total)).await;
-    match restored.map_err(|error| refuse(format!("the backup in {} cannot be read: {error}", folder.display())))? {
-        true => tracing::info!("the store goes on from its backup in {}", folder.display()),
-        false => tracing::info!("the store is copied to {}", folder.display()),
-    }
-    Ok(())
-}
-
-/// Copies the store now and then, as long as the process lives.
-async fn keep(backup: Backup, every: Duration, backups: Backups) {
-    loop {
-        tokio::time::sleep(every).await;
-        write(&backup, &backups).await;
-    }
-}
-
-async fn write(backup: &Backup, backups: &Backups) {
-    match backup.write().await {
-        Ok(copied) => {
-            tracing::debug!(?copied, "the store was copied");
-            backups.done();
-        }
-        Err(error) => {
-            tracing::error!("the store could not be copied: {error}");
-            backups.failed.inc();
-        }
-    }
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -138,10 +106,10 @@ async fn until_asked_to_leave(door: Door) {
         asked_to_leave().await;
         std::process::exit(130);
     });
-    let Some(Studio { jobs, backup, backups, .. }) = door.studio() else { return };
+    let Some(Studio { jobs, copies, .. }) = door.studio() else { return };
     jobs.shut_down().await;
-    if let Some(backup) = backup {
-        write(backup, backups).await;
+    if let Some(copies) = copies {
+        copies.write().await;
     }
     jobs.hub.close_all();
 }
