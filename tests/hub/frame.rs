@@ -112,7 +112,8 @@ async fn only_the_hub_may_frame_a_space() {
         assert_eq!(answer.headers["cross-origin-resource-policy"], "same-origin", "{path}");
         assert_eq!(answer.headers["referrer-policy"], "same-origin", "{path}");
     }
-    for (path, cache) in [("/gallery", "private, no-cache"), ("/files/pictures/x.png", "private, no-cache"), ("/sign-in/start", "no-store")] {
+    for (path, cache) in [("/gallery", "private, no-cache"), ("/files/pictures/x.png", "private, no-cache"), ("/sign-in/start", "no-store")]
+    {
         assert_eq!(browser.get(path).await.headers["cache-control"], cache, "{path}");
     }
     assert_eq!(browser.call("get_account", "").await.headers["cache-control"], "private, no-cache");
