@@ -140,7 +140,10 @@ pub fn unflattened(flat: &str) -> Option<String> {
         for (name, of) in [(blocks.bfl, Whose::Bfl), (blocks.diffusers, Whose::Diffusers)] {
             let Some((number, inner)) = flat.strip_prefix(name).and_then(|rest| rest.strip_prefix('_')?.split_once('_')) else { continue };
             if !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()) {
-                return of.names(blocks.layers).find(|layer| layer.replace('.', "_") == inner).map(|layer| format!("{name}.{number}.{layer}"));
+                return of
+                    .names(blocks.layers)
+                    .find(|layer| layer.replace('.', "_") == inner)
+                    .map(|layer| format!("{name}.{number}.{layer}"));
             }
         }
     }

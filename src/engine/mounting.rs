@@ -1,13 +1,8 @@
 //! Adapters on a whole model, transformer and CLIP, and what they change in what it draws.
 
 use crate::{
-    Adapter, AdapterSet, Coverage, Error, Pipeline, Result, Size,
-    adapter::TEXT_ENCODER,
-    latents::PackedLatents,
-    memory::Workload,
-    residence::Part,
-    text_encoder::Conditioning,
-    transformer::Step,
+    Adapter, AdapterSet, Coverage, Error, Pipeline, Result, Size, adapter::TEXT_ENCODER, latents::PackedLatents, memory::Workload,
+    residence::Part, text_encoder::Conditioning, transformer::Step,
 };
 use candle_core::Tensor;
 use std::sync::Arc;

@@ -19,7 +19,9 @@ impl Delta {
         };
         if a.dims()[0] >= outputs.min(inputs) {
             let rank = a.dims()[0];
-            return Ok(Err(format!("as LoRA it would have rank {rank} in a layer of {inputs} to {outputs}; `atelier merge` bakes it into a base model")));
+            return Ok(Err(format!(
+                "as LoRA it would have rank {rank} in a layer of {inputs} to {outputs}; `atelier merge` bakes it into a base model"
+            )));
         }
         let Product { rows, scale, .. } = product;
         let rows = rows.iter().map(|range| b.narrow(0, range.start, range.len())).collect::<candle_core::Result<Vec<_>>>()?;

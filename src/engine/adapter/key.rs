@@ -1,6 +1,6 @@
 //! A key of an adapter file: which layer it speaks of, in whose names, and what it is of that layer.
 
-use super::{TEXT_ENCODER, Axis};
+use super::{Axis, TEXT_ENCODER};
 use crate::bfl::{self, Fused};
 
 /// What a tensor is of its layer.
@@ -156,8 +156,15 @@ pub enum Home {
     First(Fused, usize),
 }
 
-const CLIP: [&str; 7] =
-    ["text_encoder.", "text_encoders.clip_l.transformer.", "text_encoders.clip_l.", "clip_l.transformer.", "clip_l.", "lora_te1_", "lora_te_"];
+const CLIP: [&str; 7] = [
+    "text_encoder.",
+    "text_encoders.clip_l.transformer.",
+    "text_encoders.clip_l.",
+    "clip_l.transformer.",
+    "clip_l.",
+    "lora_te1_",
+    "lora_te_",
+];
 const T5: [&str; 7] =
     ["text_encoder_2.", "text_encoders.t5xxl.transformer.", "text_encoders.t5xxl.", "t5xxl.", "t5.", "lora_te2_", "lora_te3_"];
 
@@ -187,7 +194,9 @@ fn layout(module: &str) -> Layout {
         _ if module.contains(".processor.") => Layout::XLabs,
         _ if starts("base_model.") => Layout::RawPeft,
         _ if starts("lora_unet_") || starts("lora_te") => Layout::Kohya,
-        _ if starts("lora_transformer_") || starts("transformer.double_blocks") || starts("transformer.single_blocks") => Layout::OneTrainer,
+        _ if starts("lora_transformer_") || starts("transformer.double_blocks") || starts("transformer.single_blocks") => {
+            Layout::OneTrainer
+        }
         _ if starts("lycoris_") => Layout::LyCoris,
         _ if starts("diffusion_model.") || starts("model.diffusion_model.") || starts("text_encoders.") => Layout::ComfyUi,
         _ if starts("transformer.") || starts("text_encoder.") => Layout::Diffusers,
@@ -278,7 +287,11 @@ mod tests {
     #[test]
     fn fused_layers_and_their_parts() {
         let qkv = Fused::named("double_blocks.3.img_attn.qkv").unwrap();
-        for module in ["lora_unet_double_blocks_3_img_attn_qkv", "diffusion_model.double_blocks.3.img_attn.qkv", "double_blocks.3.processor.qkv_lora1"] {
+        for module in [
+            "lora_unet_double_blocks_3_img_attn_qkv",
+            "diffusion_model.double_blocks.3.img_attn.qkv",
+            "double_blocks.3.processor.qkv_lora1",
+        ] {
             assert_eq!(home(module).unwrap().0, Home::Fused(qkv.clone()), "{module}");
         }
         assert_eq!(home("transformer.double_blocks.3.img_attn.qkv.2").unwrap(), (Home::Part(qkv, 2), Layout::OneTrainer));

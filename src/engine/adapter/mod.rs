@@ -14,8 +14,8 @@ mod write;
 pub use delta::{Axis, Delta, Factor, Form, LoraPair, Magnitude, Product, Update};
 pub use export::Export;
 pub use key::Layout;
-pub use write::{Target, write_atomically};
 pub(crate) use side_path::{Change, Dora, SidePath, SidePaths};
+pub use write::Target;
 
 use crate::{
     Error, Result,

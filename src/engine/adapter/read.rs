@@ -134,7 +134,13 @@ fn path(home: &Home) -> &str {
     match home {
         Home::Layer(path) => path,
         Home::Part(fused, index) => &fused.parts[*index],
-        Home::Fused(fused) | Home::First(fused, _) => if fused.parts.len() == 1 { &fused.parts[0] } else { &fused.name },
+        Home::Fused(fused) | Home::First(fused, _) => {
+            if fused.parts.len() == 1 {
+                &fused.parts[0]
+            } else {
+                &fused.name
+            }
+        }
     }
 }
 
@@ -152,7 +158,8 @@ fn number(tensor: &Tensor) -> Option<f64> {
 
 /// ΔW as the file calls its layer, all rows.
 fn delta(name: &str, parts: &Tensors, scale: f64) -> Result<Delta, String> {
-    let scale = scale * parts.get(&Role::Scalar).map_or(Ok(1.0), |scalar| number(scalar).ok_or(format!("{name}: its scalar is not one number")))?;
+    let scale =
+        scale * parts.get(&Role::Scalar).map_or(Ok(1.0), |scalar| number(scalar).ok_or(format!("{name}: its scalar is not one number")))?;
     if parts.get(&Role::Alpha).is_some_and(|alpha| number(alpha).is_none()) {
         return Err(format!("{name}: its alpha must be a single number"));
     }
@@ -172,7 +179,11 @@ fn update(name: &str, parts: &Tensors, scale: f64) -> Result<Update, String> {
     let has = |role: Role| parts.contains_key(&role);
     let matrix = |role: Role| -> Result<Tensor, String> {
         let tensor = parts.get(&role).ok_or_else(|| format!("{name} has a part of its factors only: {role:?} is missing"))?;
-        if tensor.rank() == 2 { Ok(tensor.clone()) } else { Err(format!("{name}: {role:?} has shape {:?}, but a matrix is needed", tensor.dims())) }
+        if tensor.rank() == 2 {
+            Ok(tensor.clone())
+        } else {
+            Err(format!("{name}: {role:?} has shape {:?}, but a matrix is needed", tensor.dims()))
+        }
     };
     let low = |tall: Role, wide: Role| -> Result<Factor, String> {
         let (tall, wide) = (matrix(tall)?, matrix(wide)?);
@@ -185,7 +196,11 @@ fn update(name: &str, parts: &Tensors, scale: f64) -> Result<Update, String> {
     if has(Role::Hada1a) {
         let factors = [low(Role::Hada1a, Role::Hada1b)?, low(Role::Hada2a, Role::Hada2b)?];
         if factors[0].shape() != factors[1].shape() {
-            return Err(format!("{name}: LoHa's matrices are {:?} and {:?}; they must be of one shape", factors[0].shape(), factors[1].shape()));
+            return Err(format!(
+                "{name}: LoHa's matrices are {:?} and {:?}; they must be of one shape",
+                factors[0].shape(),
+                factors[1].shape()
+            ));
         }
         return Ok(Update::Product(Product::new(Form::Hadamard(factors), scale)));
     }
@@ -222,9 +237,9 @@ fn placed(home: Home, delta: Delta) -> Result<Vec<(String, Delta)>, String> {
         }
     };
     let (outputs, inputs) = delta.update.shape();
-    let rows = fused.rows(outputs, inputs).ok_or_else(|| {
-        format!("{outputs} outputs from {inputs} inputs cannot be divided among {}", fused.parts.join(", "))
-    })?;
+    let rows = fused
+        .rows(outputs, inputs)
+        .ok_or_else(|| format!("{outputs} outputs from {inputs} inputs cannot be divided among {}", fused.parts.join(", ")))?;
     if wanted > 1 && delta.magnitude.as_ref().is_some_and(|magnitude| magnitude.of == super::Axis::Inputs) {
         return Err("DoRA's lengths of the columns of several layers at once cannot be divided among them".into());
     }

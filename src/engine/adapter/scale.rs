@@ -22,7 +22,12 @@ pub enum Scales {
 
 impl Scales {
     /// `alphas`: by the layer's name in the file. `config`: PEFT's adapter_config.json.
-    pub fn new(metadata: &BTreeMap<String, String>, config: Option<&str>, alphas: BTreeMap<String, f64>, as_diffusers: bool) -> Result<Self, String> {
+    pub fn new(
+        metadata: &BTreeMap<String, String>,
+        config: Option<&str>,
+        alphas: BTreeMap<String, f64>,
+        as_diffusers: bool,
+    ) -> Result<Self, String> {
         let header = metadata.get(header::KEY);
         let parsed = |component| header.map_or(Ok(None), |header| PeftConfig::parse(header, component));
         let (transformer, text_encoder) = match config {

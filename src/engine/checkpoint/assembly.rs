@@ -58,7 +58,8 @@ impl Assembly {
                 parts.insert(part, chosen_part(file, part)?);
             }
         }
-        let folder = if path.is_dir() { path } else { path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")) };
+        let folder =
+            if path.is_dir() { path } else { path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")) };
         if path.is_file() {
             let found = recognised(path)?;
             if !found.contains_key(TRANSFORMER) {
@@ -170,7 +171,10 @@ fn beside(path: &Path, folder: &Path, parts: &mut BTreeMap<&'static str, Place>)
             [] => {}
             [(file, place)] => drop(parts.insert(part, Place::File(file.clone(), place.clone()))),
             [(one, _), (other, _), ..] => {
-                return Err(Error::model(path, format!("both {} and {} hold {}; choose one with {}", one.display(), other.display(), in_words(part), flag(part))));
+                return Err(Error::model(
+                    path,
+                    format!("both {} and {} hold {}; choose one with {}", one.display(), other.display(), in_words(part), flag(part)),
+                ));
             }
         }
     }
@@ -179,9 +183,14 @@ fn beside(path: &Path, folder: &Path, parts: &mut BTreeMap<&'static str, Place>)
 
 fn missing_part(part: &str) -> String {
     if part == TRANSFORMER {
-        return "not a FLUX.1 model: it has no model_index.json, as a folder in diffusers layout has, and no file in it has a transformer".into();
+        return "not a FLUX.1 model: it has no model_index.json, as a folder in diffusers layout has, and no file in it has a transformer"
+            .into();
     }
-    format!("{} is missing: put its file beside this one, or give {} FILE, or --base DIR, a FLUX.1 folder in diffusers layout", in_words(part), flag(part))
+    format!(
+        "{} is missing: put its file beside this one, or give {} FILE, or --base DIR, a FLUX.1 folder in diffusers layout",
+        in_words(part),
+        flag(part)
+    )
 }
 
 fn flag(part: &str) -> &'static str {

@@ -27,6 +27,18 @@ pub struct Found {
     pub names: Names,
 }
 
+impl Found {
+    /// Whose names it has.
+    pub fn in_words(&self) -> String {
+        let whose = match self.names {
+            Names::Own => "diffusers' or transformers' names",
+            Names::Bfl | Names::BflVae { .. } => "BFL's names",
+            Names::Llama => "llama.cpp's names",
+        };
+        if self.prefix.is_empty() { whose.to_owned() } else { format!("{whose} after {}", self.prefix) }
+    }
+}
+
 /// How a part shows itself: a key that only it has, less what may stand before.
 const SIGNS: [(&str, &str, Names); 7] = [
     (TRANSFORMER, "double_blocks.0.img_attn.qkv.weight", Names::Bfl),
@@ -91,7 +103,9 @@ pub fn what_else(file: &TensorFile) -> String {
         Some((_, what)) => format!("this is {what}"),
         None => {
             let first = file.entries().keys().min().map_or("it has no tensors".into(), |key| format!("its first key is {key}"));
-            format!("no part of FLUX.1 is in it ({first}): a transformer has double_blocks.0.img_attn.qkv.weight or single_transformer_blocks.0.proj_mlp.weight")
+            format!(
+                "no part of FLUX.1 is in it ({first}): a transformer has double_blocks.0.img_attn.qkv.weight or single_transformer_blocks.0.proj_mlp.weight"
+            )
         }
     }
 }

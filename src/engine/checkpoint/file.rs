@@ -75,7 +75,9 @@ impl TensorFile {
 pub fn parse(bytes: &[u8]) -> std::result::Result<Head, String> {
     match bytes {
         [b'G', b'G', b'U', b'F', ..] => gguf::parse(bytes),
-        [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..] => Err("a pickle of PyTorch's, which could run anything; get the safetensors file".into()),
+        [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..] => {
+            Err("a pickle of PyTorch's, which could run anything; get the safetensors file".into())
+        }
         [b'<', ..] | [b'v', b'e', b'r', b's', b'i', b'o', b'n', ..] => {
             Err("not a model but a page of the site it came from, or the pointer to it; download the file itself".into())
         }

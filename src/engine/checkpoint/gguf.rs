@@ -43,7 +43,8 @@ pub fn parse(bytes: &[u8]) -> Result<Head> {
     let data = (reader.at as u64).next_multiple_of(alignment);
     let mut entries = HashMap::new();
     for Info { name, shape, encoding, offset, length } in infos {
-        let start = data.checked_add(offset).filter(|start| start % alignment == 0).ok_or_else(|| format!("tensor {name} is not aligned"))?;
+        let start =
+            data.checked_add(offset).filter(|start| start % alignment == 0).ok_or_else(|| format!("tensor {name} is not aligned"))?;
         let end = start.checked_add(length).filter(|end| *end <= bytes.len() as u64);
         let end = end.ok_or_else(|| format!("truncated: tensor {name} ends beyond the file; download it again"))?;
         if entries.insert(name.clone(), Entry { shape, encoding, bytes: start as usize..end as usize }).is_some() {

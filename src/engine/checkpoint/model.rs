@@ -84,7 +84,10 @@ impl<P: AsRef<Path> + ?Sized> From<&P> for Model {
 }
 
 fn no_such(path: &Path) -> Error {
-    Error::model(path, "no such folder; give the folder of a FLUX.1 model in diffusers layout, such as models/flux-mini, or a file of its transformer")
+    Error::model(
+        path,
+        "no such folder; give the folder of a FLUX.1 model in diffusers layout, such as models/flux-mini, or a file of its transformer",
+    )
 }
 
 pub(super) fn check_model_folder(model: &Path) -> Result<()> {

@@ -9,7 +9,9 @@ pub enum Names {
     Own,
     Bfl,
     /// BFL's VAE; how many levels it has: they count from the finest on in both halves.
-    BflVae { levels: usize },
+    BflVae {
+        levels: usize,
+    },
     /// llama.cpp's T5 encoder.
     Llama,
 }
@@ -28,7 +30,10 @@ pub enum Part {
     /// Its second half, then its first.
     Turned,
     /// Of several of one size.
-    Nth { index: usize, of: usize },
+    Nth {
+        index: usize,
+        of: usize,
+    },
     /// What follows all others.
     Last,
 }

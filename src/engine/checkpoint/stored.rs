@@ -45,7 +45,9 @@ impl Stored<'_> {
             Encoding::E4m3 => self.e4m3(bytes),
             Encoding::U8 => self.four_bit(bytes),
             Encoding::I8 => self.int8(bytes),
-            Encoding::Other(dtype) => Err(self.refuse(format!("is stored as {dtype}; bf16, f16, f32, fp8 e4m3, NF4, int8 and GGUF's blocks are read"))),
+            Encoding::Other(dtype) => {
+                Err(self.refuse(format!("is stored as {dtype}; bf16, f16, f32, fp8 e4m3, NF4, int8 and GGUF's blocks are read")))
+            }
         }
     }
 
@@ -98,7 +100,11 @@ impl Stored<'_> {
         let (_, state) = self.quant_state()?;
         let count: usize = state.shape.iter().product();
         if state.blocksize == 0 || bytes.len() != count.div_ceil(2) {
-            return Err(self.refuse(format!("has {} bytes of codes, but its state speaks of {count} values in blocks of {}", bytes.len(), state.blocksize)));
+            return Err(self.refuse(format!(
+                "has {} bytes of codes, but its state speaks of {count} values in blocks of {}",
+                bytes.len(),
+                state.blocksize
+            )));
         }
         let map: [f32; 16] = self.numbers(&format!("{}.quant_map", self.key), 16)?.try_into().expect("sixteen");
         let absmax = self.absmax(&state, count.div_ceil(state.blocksize))?;
@@ -145,7 +151,11 @@ impl Stored<'_> {
     fn numbers(&self, key: &str, count: usize) -> Result<Vec<f32>> {
         let tensor = self.companion(key).ok_or_else(|| self.refuse(format!("has no {key} beside it")))??;
         let numbers = tensor.flatten_all()?.to_vec1::<f32>()?;
-        if numbers.len() == count { Ok(numbers) } else { Err(self.refuse(format!("has a {key} of {} numbers; {count} are expected", numbers.len()))) }
+        if numbers.len() == count {
+            Ok(numbers)
+        } else {
+            Err(self.refuse(format!("has a {key} of {} numbers; {count} are expected", numbers.len())))
+        }
     }
 
     fn companion(&self, key: &str) -> Option<Result<Tensor>> {

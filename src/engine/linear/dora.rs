@@ -58,7 +58,8 @@ impl Linear {
                 let count = COLUMNS.min(width - first);
                 let identity = Tensor::eye(width, DType::F32, delta.device())?.narrow(0, first, count)?.contiguous()?;
                 // (in, out) -> (out, in)
-                let weight = ops::linear(&(&identity).into(), weight, None)?.to_dtype(DType::F32)?.narrow(1, slot.first, slot.count)?.t()?;
+                let weight =
+                    ops::linear(&(&identity).into(), weight, None)?.to_dtype(DType::F32)?.narrow(1, slot.first, slot.count)?.t()?;
                 let squares = (weight + delta.narrow(1, part + first, count)?)?.sqr()?;
                 rows = (rows + squares.sum(1)?)?;
                 columns.push(squares.sum(0)?);

@@ -19,7 +19,9 @@ impl Attention {
         let (b, s, _) = x.dims3()?;
         let input = x.into();
         // (b, s, h·d) -> (b, s, h, d), in f32 as the reference's softmax: T5's scores are not scaled, and bf16 has three digits.
-        let heads = |linear: &Linear| -> Result<Tensor> { Ok(linear.forward(&input, paths)?.to_dtype(DType::F32)?.reshape((b, s, self.heads, ()))?) };
+        let heads = |linear: &Linear| -> Result<Tensor> {
+            Ok(linear.forward(&input, paths)?.to_dtype(DType::F32)?.reshape((b, s, self.heads, ()))?)
+        };
         let attended = ops::attention_with_bias(&heads(&self.q)?, &heads(&self.k)?, &heads(&self.v)?, self.scale, bias)?;
         self.out.forward(&(&attended.to_dtype(x.dtype())?).into(), paths)
     }

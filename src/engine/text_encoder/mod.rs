@@ -9,7 +9,9 @@ mod tokenizer;
 pub use clip::{Clip, ClipOutput, Config as ClipConfig};
 pub use t5::{Config as T5Config, T5};
 
-use crate::{Adapter, AdapterSet, Coverage, Error, GenerateParams, Model, Precision, Result, checkpoint, cores::on_the_cores, evictable::Evictable};
+use crate::{
+    Adapter, AdapterSet, Coverage, Error, GenerateParams, Model, Precision, Result, checkpoint, cores::on_the_cores, evictable::Evictable,
+};
 use candle_core::{DType, Device, Tensor};
 use std::{
     path::PathBuf,

@@ -202,9 +202,10 @@ fn damaged_and_foreign_files_are_refused() {
     let file = folder.path().join("flux1-dev.safetensors");
     let open = |bytes: &[u8]| {
         fs::write(&file, bytes).unwrap();
-        let sentence = refusal(Model::open(&file, &chosen()).and_then(|model| {
-            Transformer::from_checkpoint(&model.part("transformer", &Device::Cpu)?, Precision::F32)
-        }));
+        let sentence = refusal(
+            Model::open(&file, &chosen())
+                .and_then(|model| Transformer::from_checkpoint(&model.part("transformer", &Device::Cpu)?, Precision::F32)),
+        );
         assert!(sentence.contains("flux1-dev.safetensors"), "{sentence}");
         sentence
     };
