@@ -1,10 +1,10 @@
 //! The one linear layer: frozen weights, a bias, and whatever adapters a request mounts on it.
 
-mod dora;
+mod others;
 
 use crate::{
     Error, Result,
-    adapter::{Change, SidePath, SidePaths},
+    adapter::{SidePath, SidePaths},
     checkpoint::Keys,
     ops::{self, Activation, Reads},
     transformer::Gradients,
@@ -14,7 +14,7 @@ use candle_core::{D, Tensor};
 /// Names a linear layer of the transformer; [`AdapterSet`](crate::AdapterSet) is indexed by it.
 pub type LinearId = usize;
 
-/// y = x·Wᵀ + b + Σ scale·(x·Aᵀ)·Bᵀ, and other changes of W that adapters bring. Gradients flow to x and to the pairs, never to W or b.
+/// y = x·Wᵀ + b + Σ scale·(x·Aᵀ)·Bᵀ, and other changes that adapters bring. Gradients flow to x and to the pairs, never to W or b.
 ///
 /// It may stand for several layers of the checkpoint that read the same x, their outputs side by side, each with its own pairs; and x may
 /// come in parts that the checkpoint's layer reads side by side.
@@ -65,10 +65,10 @@ impl Linear {
         Ok(Self { slots: Vec::new(), weights: vec![weight], bias: Some(keys.take_active("bias", &[out_features])?) })
     }
 
-    /// What the layer reads of x: its values, if a pair sits on it.
+    /// What the layer reads of x: its values, if an adapter sits on it.
     pub fn reads(&self, paths: &SidePaths) -> Reads {
         let reads = self.weights[0].reads();
-        if self.paths(paths).next().is_some() { reads | Reads::VALUES } else { reads }
+        if self.paths(paths).next().is_some() || self.has_others(paths) { reads | Reads::VALUES } else { reads }
     }
 
     /// x: [.., in] → [.., out]
@@ -99,7 +99,7 @@ impl Linear {
 
     /// gelu(y) as `reads` wants it, and y too if it `keeps` it.
     pub fn forward_gelu(&self, x: &Activation, reads: Reads, paths: &SidePaths, keeps: bool) -> Result<(Option<Tensor>, Activation)> {
-        if !keeps && reads == Reads::VALUES && self.paths(paths).next().is_none() {
+        if !keeps && reads == Reads::VALUES && self.paths(paths).next().is_none() && !self.has_others(paths) {
             return Ok((None, ops::linear_gelu(x, &self.weights[0], self.bias.as_ref())?.into()));
         }
         let y = self.forward(x, paths)?;
@@ -138,28 +138,11 @@ impl Linear {
     }
 
     fn add_paths(&self, y: &Tensor, parts: &[&Activation], paths: &SidePaths) -> Result<()> {
-        // These read what W alone has made, so they come before all else.
-        let gains = self.add_lengths(y, parts, paths)?;
-        for ((slot, path), gain) in self.paths(paths).zip(gains) {
-            let y = slot.of(y)?;
-            match &path.change {
-                Change::Pair(pair) => {
-                    let [mut a, mut b] = pair.of(y.dtype())?;
-                    if let (Some(dora), Some(gain)) = (&path.dora, gain) {
-                        [a, b] = dora.scaled_pair(a, b, &gain)?;
-                    }
-                    ops::add_lora_up(&y, &self.hidden(parts, &a)?, &b, pair.scale)?;
-                }
-                Change::Product(product, scale) => {
-                    let mut matrix = product.matrix()?.to_dtype(y.dtype())?;
-                    if let (Some(dora), Some(gain)) = (&path.dora, gain) {
-                        matrix = dora.scaled(&matrix, &gain)?;
-                    }
-                    for (x, matrix) in parts.iter().zip(self.columns(&matrix)) {
-                        ops::add_lora_up(&y, x.values()?, &matrix?, *scale)?;
-                    }
-                }
-            }
+        // Some of these read what W alone has made, so they come first.
+        self.add_others(y, parts, paths)?;
+        for (slot, path) in self.paths(paths) {
+            let [a, b] = path.pair(y.dtype())?;
+            ops::add_lora_up(&slot.of(y)?, &self.hidden(parts, &a)?, &b, path.scale)?;
         }
         Ok(())
     }
@@ -176,11 +159,11 @@ impl Linear {
 
     /// dh = scale·g·B goes on to A and, where `dx` says so, to x: dA = dhᵀ·x, dB = scale·gᵀ·h, dX += dh·A.
     fn backward_paths(&self, parts: &[&Activation], g: &Tensor, dx: &[&Tensor], paths: &SidePaths, gradients: &Gradients) -> Result<()> {
+        if self.has_others(paths) {
+            return Err(Error::invalid("gradients flow through LoRA pairs only; train without LoHa, LoKr or DoRA adapters mounted"));
+        }
         for (slot, path) in self.paths(paths) {
-            let (Change::Pair(path), None) = (&path.change, &path.dora) else {
-                return Err(Error::invalid("gradients flow through LoRA pairs only; train without LoHa, LoKr or DoRA adapters mounted"));
-            };
-            let (g, [a, b], [da, db]) = (slot.of(g)?, path.of(g.dtype())?, path.ids.map(|id| gradients.of(id)));
+            let (g, [a, b], [da, db]) = (slot.of(g)?, path.pair(g.dtype())?, path.ids.map(|id| gradients.of(id)));
             let dh = ops::lora_up_gradient(&g, &b, path.scale)?;
             for (dx, a) in dx.iter().zip(self.columns(&a)) {
                 ops::add_lora_down_gradient(dx, &dh, &a?)?;

@@ -31,7 +31,7 @@ impl<'a> Bake<'a> {
     }
 
     /// A parameter with everything that belongs on it.
-    pub fn into(&mut self, part: &str, parameter: &Parameter, weight: Tensor) -> Result<Tensor> {
+    pub fn onto(&mut self, part: &str, parameter: &Parameter, weight: Tensor) -> Result<Tensor> {
         if self.adapters.is_empty() || part == contents::T5 || !parameter.key.ends_with(".weight") {
             return Ok(weight);
         }
@@ -44,13 +44,13 @@ impl<'a> Bake<'a> {
             first += shape[0];
             let layer = key.trim_end_matches(".weight");
             let path = if part == contents::CLIP { clip_path(layer) } else { layer.to_owned() };
-            rows.push(self.onto(&path, own)?);
+            rows.push(self.changed(&path, own)?);
         }
         parameter.arranged(&rows)
     }
 
     /// weight: [out, in] of the layer at this path.
-    fn onto(&mut self, path: &str, weight: Tensor) -> Result<Tensor> {
+    fn changed(&mut self, path: &str, weight: Tensor) -> Result<Tensor> {
         let mut sum = weight.clone();
         for (index, (adapter, strength)) in self.adapters.iter().enumerate() {
             let Some(delta) = adapter.modules.get(path) else { continue };

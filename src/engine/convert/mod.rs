@@ -71,10 +71,10 @@ impl Conversion<'_> {
             let folder = PathBuf::from(folder);
             let _ = std::fs::remove_dir_all(&folder);
             let mut parts = vec![contents::TRANSFORMER, contents::T5];
-            if bake.has(TEXT_ENCODER) {
+            if bake.has(TEXT_ENCODER) || model.part(contents::CLIP, &Device::Cpu)?.folder().is_none() {
                 parts.push(contents::CLIP);
             }
-            for part in &parts {
+            for &part in &parts {
                 self.part(model, part, &folder.join(part), &mut bake, &mut |error| {
                     on_layer(&error);
                     done.errors.push(error);
@@ -96,7 +96,7 @@ impl Conversion<'_> {
         let parameters = parameters::of(part, &checkpoint, form)?;
         let mut sink = Sink::create(out, part, form, &parameters)?;
         for parameter in &parameters {
-            let weight = bake.into(part, parameter, read(&checkpoint, parameter)?)?;
+            let weight = bake.onto(part, parameter, read(&checkpoint, parameter)?)?;
             let Encoded { tensors, values } = encode::encode(form, parameter, &weight)?;
             if let Some(values) = values {
                 on_layer(LayerError { part, layer: parameter.layer().to_owned(), error: relative(&values, &weight)? });

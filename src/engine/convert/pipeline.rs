@@ -50,15 +50,13 @@ fn class(part: &str) -> (&'static str, &'static str) {
     }
 }
 
-/// Copies what was not `written`. A part that has no folder of its own is left out: its file goes with the result as it went with the source.
+/// Copies what was not `written`: a part's folder, or, where it has none, its file.
 pub fn rest(model: &Model, out: &Path, written: &[&str]) -> Result<()> {
     for part in PARTS.into_iter().filter(|part| !written.contains(part)) {
         let checkpoint = model.part(part, &Device::Cpu)?;
-        let files = checkpoint.files();
-        let folder = files.first().and_then(|file| file.parent()).filter(|folder| folder.join("config.json").is_file());
-        match folder {
+        match checkpoint.folder() {
             Some(folder) => copy(folder, &out.join(part))?,
-            None => files.iter().try_for_each(|file| copy_file(file, &out.join(file.file_name().unwrap_or_default())))?,
+            None => checkpoint.files().iter().try_for_each(|file| copy_file(file, &out.join(file.file_name().unwrap_or_default())))?,
         }
     }
     for name in ["tokenizer", "tokenizer_2"] {

@@ -76,11 +76,11 @@ impl Gradients {
 
     /// The lowest layer with a variable on it.
     fn first_layer(&self, paths: &SidePaths) -> LinearId {
-        paths.first(|path| path.ids().iter().any(|id| self.places.contains_key(id))).unwrap_or(LinearId::MAX)
+        paths.first(|path| path.ids.iter().any(|id| self.places.contains_key(id))).unwrap_or(LinearId::MAX)
     }
 
     fn is_on(&self, linear: &Linear, paths: &SidePaths) -> bool {
-        linear.slots.iter().flat_map(|slot| paths.on(slot.id)).any(|path| path.ids().iter().any(|id| self.places.contains_key(id)))
+        linear.slots.iter().flat_map(|slot| paths.on(slot.id)).any(|path| path.ids.iter().any(|id| self.places.contains_key(id)))
     }
 }
 
