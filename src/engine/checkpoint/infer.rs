@@ -47,14 +47,15 @@ fn axes(head: usize) -> [usize; 3] {
 
 fn clip(tensors: &Tensors) -> Result<Value> {
     const HEAD: usize = 64;
-    let [vocab, width] = shape(tensors, "text_model.embeddings.token_embedding.weight")?;
-    let [positions, _] = shape(tensors, "text_model.embeddings.position_embedding.weight")?;
-    let [inner, _] = shape(tensors, "text_model.encoder.layers.0.mlp.fc1.weight")?;
+    let outer = if tensors.has("text_model.embeddings.token_embedding.weight") { "text_model." } else { "" };
+    let [vocab, width] = shape(tensors, &format!("{outer}embeddings.token_embedding.weight"))?;
+    let [positions, _] = shape(tensors, &format!("{outer}embeddings.position_embedding.weight"))?;
+    let [inner, _] = shape(tensors, &format!("{outer}encoder.layers.0.mlp.fc1.weight"))?;
     Ok(json!({
         "vocab_size": vocab,
         "hidden_size": width,
         "intermediate_size": inner,
-        "num_hidden_layers": count(|i| tensors.has(&format!("text_model.encoder.layers.{i}.mlp.fc1.weight"))),
+        "num_hidden_layers": count(|i| tensors.has(&format!("{outer}encoder.layers.{i}.mlp.fc1.weight"))),
         "num_attention_heads": width / HEAD,
         "max_position_embeddings": positions,
         "hidden_act": "quick_gelu",
