@@ -101,7 +101,7 @@ fn table(errors: &[LayerError]) -> Result<()> {
     for LayerError { part, layer, error } in errors {
         let kind: Vec<&str> =
             layer.split('.').map(|word| if word.parse::<usize>().is_ok_and(|_| is_block(layer, word)) { "*" } else { word }).collect();
-        kinds.entry((part, kind.join("."))).or_default().push(*error);
+        kinds.entry((*part, kind.join("."))).or_default().push(*error);
     }
     if !kinds.is_empty() {
         say(format_args!("{:<16} {:<56} {:>6} {:>10} {:>10}", "part", "layer", "count", "mean", "largest"))?;
