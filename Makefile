@@ -2,6 +2,7 @@
 # make test    every test, the browser's included
 # make test-engine  the engine's reference tensors alone
 # make lint    formatting and clippy
+# make deny    licences, sources and known holes of everything that is built in; wants `cargo install cargo-deny`
 # make bench   beside diffusers, on this machine
 #
 # `tools/cargo` is cargo with a toolchain that compiles for the server and for the browser; the first call may install one.
@@ -12,7 +13,7 @@ cargo := tools/cargo
 site  := target/site
 wasm  := target/wasm32-unknown-unknown/wasm/atelier_browser.wasm
 
-.PHONY: run build server site test test-engine driver lint check-format fmt bench toolchain clean-data FORCE
+.PHONY: run build server site test test-engine driver lint deny check-format fmt bench toolchain clean-data FORCE
 
 run: build
 	target/release/atelier serve
@@ -43,7 +44,7 @@ $(site)/pkg/atelier.css: $(shell find style -name '*.css') tools/css.sh
 	tools/css.sh style/main.css >$@.part
 	mv $@.part $@
 
-test: build driver node_modules/axe-core
+test: build driver node_modules/axe-core target/clients/made
 	+$(cargo) test --release
 
 # The engine against its reference tensors, and nothing that needs a page or a server.
@@ -58,9 +59,19 @@ node_modules/axe-core: package-lock.json
 	npm ci
 	touch $@
 
+# Clients of others, in Python, that the server is tried with.
+target/clients/made: tests/server/requirements.txt
+	@python3 -c 'import ensurepip' 2>/dev/null || tools/debian.sh python3-venv
+	python3 -m venv target/clients
+	target/clients/bin/pip install --quiet --requirement $<
+	touch $@
+
 lint: check-format toolchain
 	@$(cargo) clippy --version >/dev/null 2>&1 || tools/debian.sh rust-web-clippy
 	+$(cargo) clippy --release --all-targets -- -D warnings
+
+deny: toolchain
+	+$(cargo) deny check
 
 # rustfmt comes with rustup's stable, whichever toolchain compiles.
 check-format:

@@ -202,8 +202,9 @@ fn code_lines(text: &str) -> impl Iterator<Item = (usize, String)> {
 }
 
 fn sources(module: &str) -> Vec<PathBuf> {
-    let file = PathBuf::from(format!("src/{module}.rs"));
-    if file.is_file() { vec![file] } else { rust_files(&Path::new("src").join(module)) }
+    let (file, folder) = (PathBuf::from(format!("src/{module}.rs")), Path::new("src").join(module));
+    let below = if folder.is_dir() { rust_files(&folder) } else { Vec::new() };
+    Some(file).filter(|file| file.is_file()).into_iter().chain(below).collect()
 }
 
 /// `src/store/mod.rs` and `src/config.rs` are one below the root, `src/store/blob.rs` two.

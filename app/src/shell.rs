@@ -1,7 +1,7 @@
 //! The document, the frame around every page, and the routes.
 
-use crate::components::{ActiveRuns, Icon, ThemeToggle, icon, theme_script};
-use crate::pages::{AdaptersPage, ComparePage, GalleryPage, GeneratePage, NotFound, PublishPage, TrainPage, TrainingPage};
+use crate::components::{AccountMenu, ActiveRuns, Icon, ThemeToggle, icon, provide_account, theme_script};
+use crate::pages::{AdaptersPage, ComparePage, GalleryPage, GeneratePage, NotFound, PublishPage, SignInPage, TrainPage, TrainingPage};
 use leptos::prelude::*;
 use leptos_meta::{MetaTags, Stylesheet, Title, provide_meta_context};
 use leptos_router::{
@@ -42,6 +42,7 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
 #[component]
 pub fn App() -> impl IntoView {
     provide_meta_context();
+    provide_account();
     Effect::new(|_| say_ready());
     view! {
         <Stylesheet href="/pkg/atelier.css"/>
@@ -57,6 +58,7 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/train/:run") ssr=SsrMode::Async view=TrainingPage/>
                     <Route path=path!("/adapters") ssr=SsrMode::Async view=AdaptersPage/>
                     <Route path=path!("/adapters/:adapter/publish") ssr=SsrMode::Async view=PublishPage/>
+                    <Route path=path!("/sign-in") ssr=SsrMode::Async view=SignInPage/>
                     <Route path=path!("/gallery") ssr=SsrMode::Async view=GalleryPage/>
                 </Routes>
             </main>
@@ -86,6 +88,7 @@ fn Header() -> impl IntoView {
             <div class="site-tools">
                 <ActiveRuns/>
                 <ThemeToggle/>
+                <AccountMenu/>
             </div>
         </header>
     }

@@ -21,6 +21,7 @@ mod recipe;
 mod serve;
 mod settings;
 mod stop;
+mod token;
 mod train;
 
 use anyhow::Result;
@@ -36,7 +37,7 @@ Without --model the embedded models/flux-mini is used.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Say more on stderr; twice for everything
+    /// Say more on stderr; twice for still more, three times for everything
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 900)]
     verbose: u8,
 }
@@ -44,6 +45,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Arguments),
+    Token(token::Arguments),
     Generate(generate::Arguments),
     Train(train::Arguments),
     Compare(compare::Arguments),
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
 fn run(command: &Command, started: Instant) -> Result<ExitCode> {
     match command {
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Token(arguments) => token::run(arguments),
         Command::Generate(arguments) => generate::run(arguments, started),
         Command::Train(arguments) => train::run(arguments, started),
         Command::Compare(arguments) => compare::run(arguments, started),
@@ -95,7 +98,8 @@ fn log(cli: &Cli) {
     let level = match (cli.verbose, &cli.command) {
         (0, Command::Serve(_)) | (1, _) => Level::INFO,
         (0, _) => Level::WARN,
-        _ => Level::DEBUG,
+        (2, _) => Level::DEBUG,
+        _ => Level::TRACE,
     };
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).log_internal_errors(false).init();
 }

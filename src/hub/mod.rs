@@ -2,6 +2,8 @@
 //!
 //! [`model_card`] → [`package`] → [`publish`] → ([`client`]: [`identity`], [`repository`], [`upload`], [`commit`], [`download`])
 //!
+//! Whose account it is comes from a token, or from [`oauth`], by which people sign in.
+//!
 //! Large files travel by Git LFS (`basic` and `multipart`), which the Hub takes from every client and self-hosted hubs speak too. A hub that
 //! insists on Xet is told apart and refused in words. Nothing here reads the environment or falls back to another token.
 
@@ -11,6 +13,7 @@ pub mod download;
 pub mod error;
 pub mod identity;
 pub mod model_card;
+pub mod oauth;
 pub mod package;
 pub mod publish;
 pub mod repository;

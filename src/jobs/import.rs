@@ -36,7 +36,13 @@ fn new_item(dataset: &Dataset, item: &Item) -> Result<NewItem> {
     let file_name = item.file_name.rsplit('/').next().unwrap_or_default().to_owned();
     let caption = written(&item.caption).to_owned();
     let Item { sha256, width, height, .. } = item.clone();
-    Ok(NewItem { item: DatasetItem { id: sha256, file_name, caption, width, height }, extension: extension(&file)?, file, thumb })
+    let bytes = std::fs::metadata(&file).map_err(Error::from)?.len() + thumb.len() as u64;
+    Ok(NewItem { item: DatasetItem { id: sha256, file_name, caption, width, height }, extension: extension(&file)?, file, thumb, bytes })
+}
+
+/// What they take once they are kept.
+pub fn bytes(items: &[NewItem]) -> u64 {
+    items.iter().map(|item| item.bytes).sum()
 }
 
 /// The caption without the sign for a missing one.

@@ -2,6 +2,7 @@
 //!
 //! [`submit`] → [`queue`] → [`worker`] → [`draw`] or [`training`] → [`device`], heard through [`events`].
 
+mod allowance;
 pub mod device;
 pub mod draw;
 pub mod error;
@@ -22,7 +23,7 @@ pub mod worker;
 pub use error::Error;
 
 use crate::{
-    config::Config,
+    config::{Config, UserLimits},
     store::{Owner, Result, Store},
 };
 use app::api::{Run, RunId, RunState};
@@ -31,6 +32,7 @@ use events::Hub;
 use queue::Queue;
 use std::{sync::Arc, time::Duration};
 use stop::Stop;
+use tokio::sync::Mutex;
 use worker::Worker;
 
 /// Everything that runs: made once, cloned freely.
@@ -41,6 +43,9 @@ pub struct Jobs {
     pub device: Device,
     queue: Queue,
     worker: Worker,
+    limits: UserLimits,
+    /// One request at a time is checked against the limits and queued: many at once would each find the same room.
+    submitting: Arc<Mutex<()>>,
 }
 
 impl Jobs {
@@ -50,7 +55,7 @@ impl Jobs {
         let hub = Arc::new(Hub::default());
         let queue = Queue::open(&store).await?;
         let worker = Worker::new(store.clone(), hub.clone(), device.clone());
-        let jobs = Self { store, hub, device, queue, worker };
+        let jobs = Self { store, hub, device, queue, worker, limits: config.limits, submitting: Arc::default() };
         jobs.take_up().await?;
         tokio::spawn(jobs.clone().work());
         Ok(jobs)
@@ -84,6 +89,8 @@ impl Jobs {
 
     /// A training that was stopped or failed goes on from its last checkpoint.
     pub async fn resume(&self, owner: &Owner, id: &RunId) -> Result<()> {
+        let _one = self.submitting.lock().await;
+        self.check_share(owner).await?;
         let claim = self.store.reopen_run(owner, id).await?;
         let run = self.store.run(owner, id).await?;
         self.enqueue(run, claim).await

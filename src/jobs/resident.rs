@@ -153,7 +153,7 @@ impl Facts {
 }
 
 /// Of prompts on the pages.
-const T5_TOKENS: usize = 128;
+pub const T5_TOKENS: usize = 128;
 
 /// `NVIDIA L4, nf4`; on the CPU there is one way to hold a model, which goes without saying.
 fn in_words(pipeline: &Pipeline) -> String {

@@ -15,7 +15,8 @@ const MOST_WAITING: i64 = 50;
 
 impl Jobs {
     pub async fn generate(&self, owner: &Owner, request: GenerateRequest) -> Result<RunId> {
-        self.check_room(RunKind::Generate).await?;
+        let _one = self.submitting.lock().await;
+        self.check_room(owner, RunKind::Generate).await?;
         let mut request = GenerateRequest { seed: Some(seed(request.seed)), ..request };
         for used in &mut request.adapters {
             used.name = self.store.adapter(owner, &used.id).await?.name;
@@ -26,7 +27,8 @@ impl Jobs {
     }
 
     pub async fn compare(&self, owner: &Owner, request: CompareRequest) -> Result<ComparisonId> {
-        self.check_room(RunKind::Compare).await?;
+        let _one = self.submitting.lock().await;
+        self.check_room(owner, RunKind::Compare).await?;
         let adapter_name = self.store.adapter(owner, &request.adapter).await?.name;
         let job = CompareJob { seed: seed(request.seed), request, adapter_name };
         let (run, id): (RunId, ComparisonId) = (new_id(), new_id());
@@ -38,8 +40,10 @@ impl Jobs {
     }
 
     pub async fn train(&self, owner: &Owner, request: TrainRequest, set: DatasetInfo) -> error::Result<RunId> {
-        self.check_room(RunKind::Train).await?;
         let recipe = self.recipe_for(&request, &set).await?;
+        self.check_steps(owner, &recipe)?;
+        let _one = self.submitting.lock().await;
+        self.check_room(owner, RunKind::Train).await?;
         let id: RunId = new_id();
         let job = TrainJob { dataset_name: set.name, trigger: set.trigger, recipe, adapter: new_id(), request };
         let folder = self.store.run_folder(&id);
@@ -60,7 +64,8 @@ impl Jobs {
         Ok(id)
     }
 
-    async fn check_room(&self, kind: RunKind) -> Result<()> {
+    async fn check_room(&self, owner: &Owner, kind: RunKind) -> Result<()> {
+        self.check_share(owner).await?;
         match self.store.count_waiting(kind).await? {
             waiting if waiting >= MOST_WAITING => {
                 Err(Error::Conflict(format!("{waiting} jobs are waiting already. Cancel some, or come back when they are done.")))

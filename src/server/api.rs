@@ -1,7 +1,14 @@
 //! What the pages may ask for, answered: checks first, then the store or the queue.
 
-use super::{checks, style_sets::StyleSets};
+use super::{
+    checks,
+    error::refuse,
+    sign_in::{Grant, SignIn},
+    style_sets::StyleSets,
+    visitor::{Member, Visitor},
+};
 use crate::{
+    hub::Token,
     jobs::{Jobs, device::Loading, import, publish::Publishing, resident::Facts, training::TrainJob},
     store::Owner,
 };
@@ -14,6 +21,9 @@ pub struct StudioApi {
     pub jobs: Jobs,
     pub publishing: Publishing,
     pub style_sets: Arc<StyleSets>,
+    pub sign_in: Option<Arc<SignIn>>,
+    pub visitor: Visitor,
+    /// What the visitor may see.
     pub owner: Owner,
 }
 
@@ -23,6 +33,38 @@ impl StudioApi {
         match self.jobs.device.loading() {
             Loading::Ready(facts) => Some(facts),
             Loading::Waiting | Loading::Failed(_) => None,
+        }
+    }
+
+    /// Whoever changes something is somebody.
+    fn maker(&self) -> ApiResult<Owner> {
+        self.visitor.maker()
+    }
+
+    fn member(&self) -> ApiResult<(&SignIn, &Member)> {
+        let sign_in = self.sign_in.as_deref().ok_or_else(|| ApiError::new(404, "Nobody signs in here."))?;
+        Ok((sign_in, self.visitor.member()?))
+    }
+
+    /// Where people sign in, each publishes with the permission of their own; scripts, and whoever need not sign in, with what was typed, if
+    /// anything was.
+    fn publishing_token(&self, typed: Option<String>) -> ApiResult<Option<Token>> {
+        if self.sign_in.is_some() && !matches!(self.visitor, Visitor::Local) {
+            let grant = self.visitor.member()?.grant.as_ref();
+            return Grant::token(grant).map(Some).map_err(|why| ApiError::new(401, why));
+        }
+        let typed = typed.filter(|text| !text.trim().is_empty());
+        typed.map(|text| Token::new(&text)).transpose().map_err(|error| refuse(error.to_string()))
+    }
+
+    fn publisher(&self, usual: Publisher) -> Publisher {
+        match &self.visitor {
+            Visitor::Local => usual,
+            Visitor::Stranger { .. } => Publisher::SignIn("Sign in to publish under your own name.".into()),
+            Visitor::Member(member) => match Grant::token(member.grant.as_ref()) {
+                Ok(_) => Publisher::SignedIn(member.user.username.clone()),
+                Err(why) => Publisher::SignIn(why),
+            },
         }
     }
 }
@@ -54,14 +96,31 @@ impl Api for StudioApi {
         })
     }
 
+    async fn account(&self) -> ApiResult<Account> {
+        Ok(self.visitor.account())
+    }
+
+    async fn sign_in_code(&self) -> ApiResult<String> {
+        let (sign_in, member) = self.member()?;
+        Ok(sign_in.code(member))
+    }
+
+    async fn look_at_everyone(&self, everyone: bool) -> ApiResult<()> {
+        let (sign_in, member) = self.member()?;
+        if !member.host {
+            return Err(ApiError::new(403, "Only whose studio it is sees everybody's work."));
+        }
+        Ok(sign_in.look_at_everyone(member, everyone).await?)
+    }
+
     async fn generate(&self, request: GenerateRequest) -> ApiResult<RunId> {
         checks::generate(&request, self.facts_now().as_deref())?;
-        Ok(self.jobs.generate(&self.owner, request).await?)
+        Ok(self.jobs.generate(&self.maker()?, request).await?)
     }
 
     async fn compare(&self, request: CompareRequest) -> ApiResult<ComparisonId> {
         checks::compare(&request, self.facts_now().as_deref())?;
-        Ok(self.jobs.compare(&self.owner, request).await?)
+        Ok(self.jobs.compare(&self.maker()?, request).await?)
     }
 
     async fn comparison(&self, id: ComparisonId) -> ApiResult<Comparison> {
@@ -75,7 +134,7 @@ impl Api for StudioApi {
     }
 
     async fn vote(&self, vote: Vote) -> ApiResult<Tally> {
-        let adapter = self.jobs.store.save_vote(&self.owner, &vote).await?;
+        let adapter = self.jobs.store.save_vote(&self.maker()?, &vote).await?;
         self.tally(adapter).await
     }
 
@@ -92,7 +151,7 @@ impl Api for StudioApi {
     }
 
     async fn delete_picture(&self, id: PictureId) -> ApiResult<()> {
-        Ok(self.jobs.store.delete_picture(&self.owner, &id).await?)
+        Ok(self.jobs.store.delete_picture(&self.maker()?, &id).await?)
     }
 
     async fn sample_sets(&self) -> ApiResult<Vec<SampleSet>> {
@@ -100,10 +159,12 @@ impl Api for StudioApi {
     }
 
     async fn use_sample_set(&self, name: String) -> ApiResult<DatasetId> {
+        let owner = self.maker()?;
         let found = self.style_sets.find(&name).ok_or_else(|| ApiError::new(404, "There is no such sample set."))?;
         let (set, folder) = found;
         let items = import::read(folder, None).await?;
-        Ok(self.jobs.store.create_dataset(&self.owner, &set.title, Some(&set.trigger), items).await?)
+        self.jobs.check_fits(&owner, import::bytes(&items)).await?;
+        Ok(self.jobs.store.create_dataset(&owner, &set.title, Some(&set.trigger), items).await?)
     }
 
     async fn datasets(&self) -> ApiResult<Vec<DatasetInfo>> {
@@ -116,26 +177,27 @@ impl Api for StudioApi {
 
     async fn set_caption(&self, dataset: DatasetId, item: String, caption: String) -> ApiResult<()> {
         let caption = checks::caption(&caption)?;
-        Ok(self.jobs.store.set_caption(&self.owner, &dataset, &item, &caption).await?)
+        Ok(self.jobs.store.set_caption(&self.maker()?, &dataset, &item, &caption).await?)
     }
 
     async fn set_trigger(&self, dataset: DatasetId, trigger: String) -> ApiResult<()> {
+        let owner = self.maker()?;
         let trigger = checks::trigger(&trigger)?;
         let phrase = trigger.clone().unwrap_or_default();
-        let set = self.jobs.store.dataset(&self.owner, &dataset).await?;
+        let set = self.jobs.store.dataset(&owner, &dataset).await?;
         for item in &set.items {
             checks::caption(&import::with_trigger(&item.caption, &phrase))
                 .or_else(|error| if trigger.is_none() { Ok(String::new()) } else { Err(error) })?;
         }
-        Ok(self.jobs.store.set_trigger(&self.owner, &dataset, trigger.as_deref(), |caption| import::with_trigger(caption, &phrase)).await?)
+        Ok(self.jobs.store.set_trigger(&owner, &dataset, trigger.as_deref(), |caption| import::with_trigger(caption, &phrase)).await?)
     }
 
     async fn remove_item(&self, dataset: DatasetId, item: String) -> ApiResult<()> {
-        Ok(self.jobs.store.remove_item(&self.owner, &dataset, &item).await?)
+        Ok(self.jobs.store.remove_item(&self.maker()?, &dataset, &item).await?)
     }
 
     async fn delete_dataset(&self, id: DatasetId) -> ApiResult<()> {
-        Ok(self.jobs.store.delete_dataset(&self.owner, &id).await?)
+        Ok(self.jobs.store.delete_dataset(&self.maker()?, &id).await?)
     }
 
     async fn recipes(&self) -> ApiResult<Vec<RecipeInfo>> {
@@ -148,9 +210,10 @@ impl Api for StudioApi {
     }
 
     async fn train(&self, request: TrainRequest) -> ApiResult<RunId> {
+        let owner = self.maker()?;
         let request = TrainRequest { name: checks::name(&request.name)?, ..request };
-        let set = self.jobs.store.dataset(&self.owner, &request.dataset).await?;
-        Ok(self.jobs.train(&self.owner, request, set).await?)
+        let set = self.jobs.store.dataset(&owner, &request.dataset).await?;
+        Ok(self.jobs.train(&owner, request, set).await?)
     }
 
     async fn training(&self, run: RunId) -> ApiResult<TrainingDetail> {
@@ -181,11 +244,11 @@ impl Api for StudioApi {
     }
 
     async fn stop(&self, id: RunId) -> ApiResult<()> {
-        Ok(self.jobs.stop(&self.owner, &id).await?)
+        Ok(self.jobs.stop(&self.maker()?, &id).await?)
     }
 
     async fn resume(&self, id: RunId) -> ApiResult<()> {
-        Ok(self.jobs.resume(&self.owner, &id).await?)
+        Ok(self.jobs.resume(&self.maker()?, &id).await?)
     }
 
     async fn adapters(&self) -> ApiResult<Vec<AdapterInfo>> {
@@ -197,19 +260,20 @@ impl Api for StudioApi {
     }
 
     async fn rename_adapter(&self, id: AdapterId, name: String) -> ApiResult<()> {
-        Ok(self.jobs.store.rename_adapter(&self.owner, &id, &checks::name(&name)?).await?)
+        Ok(self.jobs.store.rename_adapter(&self.maker()?, &id, &checks::name(&name)?).await?)
     }
 
     async fn delete_adapter(&self, id: AdapterId) -> ApiResult<()> {
-        Ok(self.jobs.store.delete_adapter(&self.owner, &id).await?)
+        Ok(self.jobs.store.delete_adapter(&self.maker()?, &id).await?)
     }
 
     async fn review_publication(&self, adapter: AdapterId, request: Option<PublishRequest>) -> ApiResult<PublishReview> {
-        Ok(self.publishing.review(&self.owner, &adapter, request).await?)
+        let review = self.publishing.review(&self.owner, &adapter, request).await?;
+        Ok(PublishReview { publisher: self.publisher(review.publisher), ..review })
     }
 
     async fn publish(&self, adapter: AdapterId, request: PublishRequest, token: Option<String>) -> ApiResult<()> {
-        Ok(self.publishing.start(&self.owner, &adapter, request, token).await?)
+        Ok(self.publishing.start(&self.maker()?, &adapter, request, self.publishing_token(token)?).await?)
     }
 
     async fn publish_state(&self, adapter: AdapterId) -> ApiResult<Option<PublishState>> {
@@ -218,6 +282,6 @@ impl Api for StudioApi {
     }
 
     async fn unpublish(&self, adapter: AdapterId, repo: String, token: Option<String>) -> ApiResult<()> {
-        Ok(self.publishing.unpublish(&self.owner, &adapter, &repo, token).await?)
+        Ok(self.publishing.unpublish(&self.maker()?, &adapter, &repo, self.publishing_token(token)?).await?)
     }
 }

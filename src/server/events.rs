@@ -1,7 +1,10 @@
-//! `GET /events/{run}`: how a run stands, then every change, as server-sent events. Ends with the run.
+//! How a run stands, then every change: as a stream for handlers, and as server-sent events on `GET /events/{run}`. Ends with the run.
 
-use super::{AppState, error::Refusal};
-use crate::store::Owner;
+use super::{AppState, error::Refusal, visitor::Visitor};
+use crate::{
+    jobs::Jobs,
+    store::{self, Owner},
+};
 use app::api::{Event, Run, RunId};
 use axum::{
     extract::{Path, Query, State},
@@ -11,76 +14,176 @@ use axum::{
         sse::{self, KeepAlive, Sse},
     },
 };
-use futures::{StreamExt, stream};
-use std::{convert::Infallible, time::Duration};
+use futures::{Stream, StreamExt, stream};
+use std::{
+    collections::{HashSet, VecDeque},
+    convert::Infallible,
+    time::Duration,
+};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 /// Where a watcher left off: losses after this step are told again.
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, utoipa::IntoParams)]
 pub struct From {
-    after: Option<u32>,
+    /// Tell losses after this step again; 0 tells them all.
+    pub after: Option<u32>,
 }
 
 pub async fn events(
     State(state): State<AppState>,
+    visitor: Visitor,
     Path(id): Path<RunId>,
     Query(From { after }): Query<From>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Refusal> {
-    let owner = Owner::local();
-    let row = state.jobs.store.run(&owner, &id).await?;
-    // Subscribed before the losses are read: none can fall between.
-    let subscription = state.jobs.hub.subscribe(&id);
-    let missed = match after.or_else(|| last_event(&headers)) {
-        Some(step) => state.jobs.store.losses(&id, step).await?,
-        None => Vec::new(),
-    };
-    let missed = missed.into_iter().map(|point| Event::Loss { point });
-    let (now, changes) = match subscription {
-        Some(subscription) => (subscription.now, Some(subscription.changes)),
-        // Ended between the two looks, perhaps: the row is read again, and is the last word.
-        None if row.state.is_active() => (vec![Event::Snapshot { run: state.jobs.store.run(&owner, &id).await? }], None),
-        None => (vec![Event::Snapshot { run: row }], None),
-    };
-    let begin = stream::iter(now.into_iter().chain(missed).collect::<Vec<_>>());
-    let watch = Watch { changes, told_the_end: false, state, owner, id };
-    let events = begin.chain(stream::unfold(watch, Watch::next)).map(|event| Ok::<_, Infallible>(encode(&event)));
+    respond(&state, visitor.owner(), id, after, &headers).await
+}
+
+/// The stream of a run as an answer. A browser that reconnects says in a header which loss it heard last.
+pub async fn respond(
+    state: &AppState,
+    owner: Owner,
+    id: RunId,
+    after: Option<u32>,
+    headers: &HeaderMap,
+) -> Result<impl IntoResponse + use<>, Refusal> {
+    let last_event = || headers.get("last-event-id")?.to_str().ok()?.parse().ok();
+    let open = state.metrics.event_stream();
+    let events = watch(&state.jobs, owner, id, last_event().or(after)).await?.map(move |event| {
+        let _ = &open;
+        Ok::<_, Infallible>(encode(&event))
+    });
     // Proxies must not gather the events of a minute.
     let unbuffered = [(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))];
     Ok((unbuffered, Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(10)))))
 }
 
-/// A browser that reconnects says which loss it heard last.
-fn last_event(headers: &HeaderMap) -> Option<u32> {
-    headers.get("last-event-id")?.to_str().ok()?.parse().ok()
+/// How the run stands, losses after step `after` where it is given, and whatever happens until the run ends: the last event is a snapshot.
+/// Nothing is left out: what a slow watcher missed is read from the store.
+pub async fn watch(jobs: &Jobs, owner: Owner, id: RunId, after: Option<u32>) -> store::Result<impl Stream<Item = Event> + Send + use<>> {
+    let row = jobs.store.run(&owner, &id).await?;
+    // Subscribed before the losses are read: none can fall between.
+    let subscription = jobs.hub.subscribe(&id);
+    let told_loss = match after {
+        Some(step) => step,
+        None => jobs.store.last_loss_step(&id).await?,
+    };
+    let mut watch =
+        Watch { jobs: jobs.clone(), owner, id, changes: None, ready: VecDeque::new(), told: Told { loss: told_loss, ..Told::default() } };
+    match subscription {
+        Some(subscription) => {
+            watch.ready.extend(subscription.now);
+            watch.changes = Some(subscription.changes);
+        }
+        // Ended between the two looks, perhaps: the row is read again, and is the last word.
+        None if row.state.is_active() => watch.ready.push_back(Event::Snapshot { run: watch.run().await? }),
+        None => watch.ready.push_back(Event::Snapshot { run: row }),
+    }
+    if after.is_some() {
+        watch.add_missed_losses().await?;
+    }
+    Ok(stream::unfold(watch, Watch::next))
+}
+
+/// The run when it ends, or as it stands when patience does.
+pub async fn until_ended(jobs: &Jobs, owner: &Owner, id: &RunId, patience: Duration) -> store::Result<Run> {
+    let events = watch(jobs, owner.clone(), id.clone(), None).await?;
+    // To the end of the stream: that of a process which is leaving ends too, though the run does not.
+    let _ = tokio::time::timeout(patience, events.for_each(|_| std::future::ready(()))).await;
+    Ok(jobs.hub.newest(jobs.store.run(owner, id).await?))
 }
 
 struct Watch {
-    changes: Option<Receiver<Event>>,
-    told_the_end: bool,
-    state: AppState,
+    jobs: Jobs,
     owner: Owner,
     id: RunId,
+    changes: Option<Receiver<Event>>,
+    /// To be told next.
+    ready: VecDeque<Event>,
+    told: Told,
+}
+
+/// What a watcher knows already.
+#[derive(Default)]
+struct Told {
+    /// Step of the newest loss.
+    loss: u32,
+    /// Pictures by id, samples by address.
+    things: HashSet<String>,
+    the_end: bool,
 }
 
 impl Watch {
     async fn next(mut self) -> Option<(Event, Self)> {
-        while let Some(changes) = &mut self.changes {
-            match changes.recv().await {
-                Ok(event) => {
-                    self.told_the_end |= matches!(&event, Event::Snapshot { run } if !run.state.is_active());
+        loop {
+            while let Some(event) = self.ready.pop_front() {
+                if self.told.is_news(&event) {
                     return Some((event, self));
                 }
-                // Too slow for some previews; the next snapshot says where things stand.
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => self.changes = None,
             }
-            if self.changes.is_none() && !self.told_the_end {
-                let run: Run = self.state.jobs.store.run(&self.owner, &self.id).await.ok()?;
-                return Some((Event::Snapshot { run }, self));
+            let heard = match &mut self.changes {
+                Some(changes) => changes.recv().await,
+                None => return None,
+            };
+            match heard {
+                Ok(event) => self.ready.push_back(event),
+                Err(RecvError::Lagged(_)) => self.catch_up().await.ok()?,
+                Err(RecvError::Closed) => {
+                    self.changes = None;
+                    if !self.told.the_end {
+                        let run = self.run().await.ok()?;
+                        self.ready.push_back(Event::Snapshot { run });
+                    }
+                }
             }
         }
-        None
+    }
+
+    async fn run(&self) -> store::Result<Run> {
+        self.jobs.store.run(&self.owner, &self.id).await
+    }
+
+    /// A watcher that was too slow for its backlog: everything lasting that it missed, and where things stand. Looks at unfinished
+    /// pictures are not told again; the next one comes soon.
+    async fn catch_up(&mut self) -> store::Result<()> {
+        self.add_missed_losses().await?;
+        let samples = self.jobs.store.samples(&self.id).await?;
+        self.ready.extend(samples.into_iter().map(|sample| Event::Sample { sample }));
+        let run = self.jobs.hub.newest(self.run().await?);
+        for id in &run.pictures {
+            // One may have been deleted since.
+            if let Ok(picture) = self.jobs.store.picture(&self.owner, id).await {
+                self.ready.push_back(Event::Picture { picture: Box::new(picture) });
+            }
+        }
+        self.ready.push_back(Event::Snapshot { run });
+        Ok(())
+    }
+
+    async fn add_missed_losses(&mut self) -> store::Result<()> {
+        let missed = self.jobs.store.losses(&self.id, self.told.loss).await?;
+        self.ready.extend(missed.into_iter().map(|point| Event::Loss { point }));
+        Ok(())
+    }
+}
+
+impl Told {
+    /// Whether it was not told before; from now on it was.
+    fn is_news(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Snapshot { run } => {
+                self.the_end |= !run.state.is_active();
+                true
+            }
+            Event::Preview { .. } => true,
+            Event::Picture { picture } => self.things.insert(picture.id.0.clone()),
+            Event::Sample { sample } => self.things.insert(sample.url.clone()),
+            Event::Loss { point } => {
+                let news = point.step > self.loss;
+                self.loss = self.loss.max(point.step);
+                news
+            }
+        }
     }
 }
 

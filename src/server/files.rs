@@ -1,9 +1,9 @@
 //! `GET /files/…`: pictures, style sets, adapters, samples. A file is looked up by its row; no path comes from outside.
 
-use super::{AppState, error::Refusal};
+use super::{AppState, error::Refusal, visitor::Visitor};
 use crate::{
     jobs::export,
-    store::{BlobKey, Error, Owner},
+    store::{BlobKey, Error},
 };
 use app::api::{AdapterId, DatasetId, PictureId, RunId};
 use axum::{
@@ -28,32 +28,42 @@ pub fn routes() -> Router<AppState> {
 }
 
 /// `{id}.png`; with `?download` under a name that says what it shows.
-async fn picture(State(state): State<AppState>, Path(file): Path<String>, Query(query): Query<HashMap<String, String>>) -> Answer {
+async fn picture(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    Path(file): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Answer {
     let id: PictureId = stem(&file, ".png")?.into();
-    let picture = state.jobs.store.picture(&Owner::local(), &id).await?;
+    let picture = state.jobs.store.picture(&visitor.owner(), &id).await?;
     let bytes = state.jobs.store.blobs.get(&BlobKey::picture(&id)).await?;
     let name = query.contains_key("download").then(|| format!("{}-{}.png", file_name(&picture.prompt), picture.seed));
     Ok(lasting(bytes, "image/png", name))
 }
 
-async fn picture_thumb(State(state): State<AppState>, Path(id): Path<PictureId>) -> Answer {
-    state.jobs.store.picture(&Owner::local(), &id).await?;
+async fn picture_thumb(State(state): State<AppState>, visitor: Visitor, Path(id): Path<PictureId>) -> Answer {
+    state.jobs.store.picture(&visitor.owner(), &id).await?;
     Ok(lasting(state.jobs.store.blobs.get(&BlobKey::picture_thumb(&id)).await?, "image/jpeg", None))
 }
 
-async fn item(State(state): State<AppState>, Path((dataset, item)): Path<(DatasetId, String)>) -> Answer {
-    let (key, _, extension) = state.jobs.store.item_files(&Owner::local(), &dataset, &item).await?;
+async fn item(State(state): State<AppState>, visitor: Visitor, Path((dataset, item)): Path<(DatasetId, String)>) -> Answer {
+    let (key, _, extension) = state.jobs.store.item_files(&visitor.owner(), &dataset, &item).await?;
     Ok(lasting(state.jobs.store.blobs.get(&key).await?, content_type(&extension), None))
 }
 
-async fn item_thumb(State(state): State<AppState>, Path((dataset, item)): Path<(DatasetId, String)>) -> Answer {
-    let (_, thumb, _) = state.jobs.store.item_files(&Owner::local(), &dataset, &item).await?;
+async fn item_thumb(State(state): State<AppState>, visitor: Visitor, Path((dataset, item)): Path<(DatasetId, String)>) -> Answer {
+    let (_, thumb, _) = state.jobs.store.item_files(&visitor.owner(), &dataset, &item).await?;
     Ok(lasting(state.jobs.store.blobs.get(&thumb).await?, "image/jpeg", None))
 }
 
 /// `{id}.safetensors` to take along, with `?for=kohya` in another program's layout; `{id}.json` for where it comes from.
-async fn adapter(State(state): State<AppState>, Path(file): Path<String>, Query(query): Query<HashMap<String, String>>) -> Answer {
-    let (store, owner) = (&state.jobs.store, Owner::local());
+async fn adapter(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    Path(file): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Answer {
+    let (store, owner) = (&state.jobs.store, visitor.owner());
     if let Some(id) = file.strip_suffix(".json") {
         let recipe = store.adapter_recipe(&owner, &AdapterId::from(id.to_owned())).await?;
         return Ok(changing(recipe.into_bytes(), "application/json", None));
@@ -68,8 +78,8 @@ async fn adapter(State(state): State<AppState>, Path(file): Path<String>, Query(
     Ok(changing(exported, "application/octet-stream", Some(format!("{}-{program}.safetensors", file_name(&found.name)))))
 }
 
-async fn sample(State(state): State<AppState>, Path((run, sample)): Path<(RunId, String)>) -> Answer {
-    let path = state.jobs.store.sample_file(&Owner::local(), &run, &sample).await?;
+async fn sample(State(state): State<AppState>, visitor: Visitor, Path((run, sample)): Path<(RunId, String)>) -> Answer {
+    let path = state.jobs.store.sample_file(&visitor.owner(), &run, &sample).await?;
     let bytes = tokio::fs::read(path).await.map_err(Error::from)?;
     Ok(lasting(bytes, "image/png", None))
 }
@@ -78,7 +88,7 @@ fn stem(file: &str, extension: &str) -> Result<String, Refusal> {
     Ok(file.strip_suffix(extension).ok_or_else(|| Error::not_found("file", file))?.to_owned())
 }
 
-fn content_type(extension: &str) -> &'static str {
+pub(super) fn content_type(extension: &str) -> &'static str {
     match extension {
         "png" => "image/png",
         "webp" => "image/webp",

@@ -1,41 +1,116 @@
-//! The web server: pages and server functions, uploads, files, events.
+//! The web server: pages and server functions, uploads, files, events, and the HTTP API for scripts; who asks, and what each may do.
 
 pub mod api;
 pub mod checks;
+mod door;
 pub mod error;
 pub mod events;
 pub mod files;
 pub mod headers;
+pub mod metrics;
+pub mod openai;
+pub mod rates;
+pub mod rest;
 pub mod router;
+pub mod sign_in;
 pub mod state;
 pub mod style_sets;
 pub mod upload;
+pub mod visitor;
 
 pub use state::AppState;
 
-use crate::{config::Config, jobs::Jobs, store::Store};
+use crate::{
+    config::{BackupSettings, Config},
+    jobs::Jobs,
+    store::{
+        Store,
+        backup::{self, Backup},
+    },
+};
 use anyhow::Context;
-use std::{future::Future, io, net::SocketAddr};
-use tokio::{net::TcpListener, signal};
+use door::{Door, Studio};
+use metrics::Backups;
+use std::{convert::Infallible, io, net::SocketAddr, path::Path, time::Duration};
+use tokio::{net::TcpListener, signal, sync::oneshot};
 
 /// The surroundings do not allow a start: what the person who typed the command can mend.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct CannotStart(pub String);
 
-/// Serves until Ctrl-C or SIGTERM, then puts running work down so that the next start goes on with it.
+/// Serves until Ctrl-C or SIGTERM, then puts running work down so that the next start goes on with it. Listens before anything is opened.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
+    // Connections that do not end by themselves, such as a download that nobody reads, are cut off.
+    const GOODBYES: Duration = Duration::from_secs(10);
     let listener = listen(config.address()).await?;
     let address = listener.local_addr()?;
-    let store = Store::open(&config.data_dir).await.map_err(|error| refuse(format!("{}: {error}", config.data_dir.display())))?;
-    let jobs = Jobs::start(store, &config).await?;
-    let state = AppState::new(jobs.clone(), &config, address);
     tracing::info!("Atelier is at http://{address}");
-    let app = router::router(state).into_make_service();
-    let served = axum::serve(listener, app).with_graceful_shutdown(until_asked_to_leave(jobs.clone()));
+    let door = Door::new(&config);
+    let (left, leaving) = oneshot::channel();
+    let leave = {
+        let door = door.clone();
+        async move {
+            until_asked_to_leave(door).await;
+            let _ = left.send(());
+        }
+    };
+    let served = axum::serve(listener, door.router().into_make_service_with_connect_info::<SocketAddr>()).with_graceful_shutdown(leave);
     tokio::select! {
         served = async { served.await } => served.context("the server ended"),
-        error = jobs.device.failure() => Err(refuse(error.to_string())),
+        Err(error) = open(&config, address, &door) => Err(error),
+        () = async { if leaving.await.is_ok() { tokio::time::sleep(GOODBYES).await } else { std::future::pending().await } } => Ok(()),
+    }
+}
+
+/// Everything behind the door: the store, from its backup where it is gone, and the jobs. Returns when the model cannot be had.
+async fn open(config: &Config, address: SocketAddr, door: &Door) -> anyhow::Result<Infallible> {
+    if let Some(BackupSettings { folder, .. }) = &config.backup {
+        restore(&config.data_dir, folder, door).await?;
+    }
+    let cannot = |error| refuse(format!("{}: {error}", config.data_dir.display()));
+    let store = Store::open(&config.data_dir).await.map_err(cannot)?;
+    tracing::info!("everything is kept in {}", config.data_dir.display());
+    let jobs = Jobs::start(store.clone(), config).await?;
+    let state = AppState::new(jobs.clone(), config, address)?;
+    let backups = state.metrics.backups.clone();
+    let backup = config.backup.as_ref().map(|BackupSettings { folder, every }| {
+        let backup = Backup::new(store, folder);
+        tokio::spawn(keep(backup.clone(), *every, backups.clone()));
+        backup
+    });
+    door.open(Studio { router: router::router(state), jobs: jobs.clone(), backup, backups });
+    Err(refuse(jobs.device.failure().await.to_string()))
+}
+
+async fn restore(data: &Path, folder: &Path, door: &Door) -> anyhow::Result<()> {
+    let told = door.clone();
+    let restored = backup::restore(data, folder, move |done, total| told.restoring(done, total)).await;
+    match restored.map_err(|error| refuse(format!("the backup in {} cannot be read: {error}", folder.display())))? {
+        true => tracing::info!("the store goes on from its backup in {}", folder.display()),
+        false => tracing::info!("the store is copied to {}", folder.display()),
+    }
+    Ok(())
+}
+
+/// Copies the store now and then, as long as the process lives.
+async fn keep(backup: Backup, every: Duration, backups: Backups) {
+    loop {
+        tokio::time::sleep(every).await;
+        write(&backup, &backups).await;
+    }
+}
+
+async fn write(backup: &Backup, backups: &Backups) {
+    match backup.write().await {
+        Ok(copied) => {
+            tracing::debug!(?copied, "the store was copied");
+            backups.done();
+        }
+        Err(error) => {
+            tracing::error!("the store could not be copied: {error}");
+            backups.failed.inc();
+        }
     }
 }
 
@@ -56,17 +131,19 @@ fn refuse(sentence: String) -> anyhow::Error {
 }
 
 /// Runs are put down before connections are closed, so that watchers hear the last word.
-fn until_asked_to_leave(jobs: Jobs) -> impl Future<Output = ()> + Send + 'static {
-    async move {
+async fn until_asked_to_leave(door: Door) {
+    asked_to_leave().await;
+    tracing::info!("putting work down; press Ctrl-C again to leave at once");
+    tokio::spawn(async {
         asked_to_leave().await;
-        tracing::info!("putting work down; press Ctrl-C again to leave at once");
-        tokio::spawn(async {
-            asked_to_leave().await;
-            std::process::exit(130);
-        });
-        jobs.shut_down().await;
-        jobs.hub.close_all();
+        std::process::exit(130);
+    });
+    let Some(Studio { jobs, backup, backups, .. }) = door.studio() else { return };
+    jobs.shut_down().await;
+    if let Some(backup) = backup {
+        write(backup, backups).await;
     }
+    jobs.hub.close_all();
 }
 
 async fn asked_to_leave() {

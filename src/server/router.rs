@@ -1,6 +1,6 @@
 //! Every route of the server, and what surrounds it.
 
-use super::{AppState, error::Refusal, events, files, headers, upload};
+use super::{AppState, error::Refusal, events, files, headers, metrics, rates, rest, sign_in, upload, visitor::Visitor};
 use app::{
     App,
     api::{Api, ApiError},
@@ -10,13 +10,13 @@ use axum::{
     Json, Router,
     body::{Body, to_bytes},
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
-use leptos::prelude::provide_context;
-use leptos_axum::{LeptosRoutes, generate_route_list};
+use leptos::prelude::{provide_context, use_context};
+use leptos_axum::{LeptosRoutes, generate_route_list_with_exclusions_and_ssg_and_context};
 use std::{any::Any, sync::Arc};
 use tower_http::{
     catch_panic::CatchPanicLayer, compression::CompressionLayer, limit::RequestBodyLimitLayer, services::ServeDir, trace::TraceLayer,
@@ -28,32 +28,47 @@ const BODY: usize = 2 << 20;
 pub fn router(state: AppState) -> Router {
     let context = {
         let state = state.clone();
-        move || provide_context::<Arc<dyn Api>>(state.api())
+        move || provide_context::<Arc<dyn Api>>(state.api(asking()))
     };
     let document = {
         let options = state.leptos.clone();
         move || shell(options.clone())
     };
+    let paths = generate_route_list_with_exclusions_and_ssg_and_context(App, None, context.clone()).0;
     // Server functions read their body themselves, past axum's own limit.
-    let pages = Router::new()
-        .leptos_routes_with_context(&state, generate_route_list(App), context, document)
-        .layer(RequestBodyLimitLayer::new(BODY));
+    let pages = Router::new().leptos_routes_with_context(&state, paths, context, document).layer(RequestBodyLimitLayer::new(BODY));
     Router::new()
         .route("/health", get(health))
+        .route("/metrics", get(metrics::show))
         .route("/events/{run}", get(events::events))
         .merge(files::routes())
         .merge(upload::routes())
+        .merge(rest::routes(&state))
+        .merge(sign_in::routes())
         .merge(pages)
         .nest_service("/pkg", ServeDir::new(state.site.folder.join("pkg")))
         .fallback(static_file_or_page)
         .layer(middleware::from_fn(fresh_scripts))
         .layer(middleware::from_fn(own_status))
+        .layer(middleware::from_fn_with_state(state.clone(), rates::limit))
+        .layer(middleware::from_fn_with_state(state.clone(), sign_in::identify))
         .layer(middleware::from_fn_with_state(state.clone(), headers::same_origin))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(CompressionLayer::new())
-        .layer(middleware::from_fn(headers::secure))
-        .layer(TraceLayer::new_for_http())
+        .layer(middleware::from_fn_with_state(state.clone(), headers::secure))
+        .layer(middleware::from_fn_with_state(state.metrics.clone(), metrics::count))
+        .layer(TraceLayer::new_for_http().make_span_with(span))
         .with_state(state)
+}
+
+/// Who sent the request that leptos answers.
+fn asking() -> Visitor {
+    use_context::<Parts>().map_or(Visitor::Stranger { framed: false }, |parts| Visitor::of(&parts))
+}
+
+/// Method and path, for the log. What follows the path may be a code that signs somebody in.
+fn span<B>(request: &axum::http::Request<B>) -> tracing::Span {
+    tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
 }
 
 #[derive(serde::Serialize)]
@@ -70,8 +85,8 @@ async fn health(State(state): State<AppState>) -> Json<Health> {
 }
 
 /// A file of the site, or the pages' own word on what is not there.
-async fn static_file_or_page(State(state): State<AppState>, request: Request) -> Response {
-    let api = state.api();
+async fn static_file_or_page(State(state): State<AppState>, visitor: Visitor, request: Request) -> Response {
+    let api = state.api(visitor);
     let context = move || provide_context(api.clone());
     let handler = leptos_axum::file_and_error_handler_with_context::<AppState, _>(context, shell);
     let wants_json = request.headers().get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"));

@@ -1,10 +1,9 @@
 //! What every handler may reach.
 
-use super::{api::StudioApi, style_sets::StyleSets};
+use super::{api::StudioApi, metrics::Metrics, openai::Links, rates::Rates, sign_in::SignIn, style_sets::StyleSets, visitor::Visitor};
 use crate::{
-    config::{self, Config},
+    config::{self, ApiKeys, Config, PublicAddress},
     jobs::{Jobs, publish::Publishing},
-    store::Owner,
 };
 use app::api::Api;
 use axum::extract::FromRef;
@@ -18,6 +17,13 @@ pub struct AppState {
     pub style_sets: Arc<StyleSets>,
     pub leptos: LeptosOptions,
     pub site: Site,
+    /// `None`: one person at one machine.
+    pub sign_in: Option<Arc<SignIn>>,
+    /// `None`: nobody to be kept from anything.
+    pub rates: Option<Arc<Rates>>,
+    pub api_keys: Arc<ApiKeys>,
+    pub links: Arc<Links>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// Where static files lie, and who may ask.
@@ -26,10 +32,13 @@ pub struct Site {
     pub folder: PathBuf,
     /// Only this machine is served: other names for it are a trick.
     pub loopback: bool,
+    pub public: PublicAddress,
+    /// Whose page shows this one in a frame: the Hub's, of a Space.
+    pub framed_by: Option<String>,
 }
 
 impl AppState {
-    pub fn new(jobs: Jobs, config: &Config, address: SocketAddr) -> Self {
+    pub fn new(jobs: Jobs, config: &Config, address: SocketAddr) -> anyhow::Result<Self> {
         let folder = config.site_folder();
         let leptos = LeptosOptions::builder()
             .output_name("atelier")
@@ -37,21 +46,31 @@ impl AppState {
             .site_pkg_dir("pkg")
             .site_addr(address)
             .build();
-        let site = Site { folder, loopback: address.ip().is_loopback() };
+        let public = config.public.clone().unwrap_or_else(|| PublicAddress::local(address.port()));
+        let framed_by = config.in_space.then(|| config.hub.endpoint.clone());
+        let site = Site { folder, loopback: address.ip().is_loopback(), public, framed_by };
         let style_sets = [site.folder.join("style-sets"), config::style_sets()].into_iter().find(|folder| folder.is_dir());
         let publishing = Publishing::new(jobs.store.clone(), config.hub.clone());
         // Whoever else reaches this machine must not publish under its owner's name.
-        let publishing = if site.loopback { publishing } else { publishing.without_token() };
-        Self { jobs, publishing, style_sets: Arc::new(StyleSets::new(style_sets)), leptos, site }
+        let alone = site.loopback && config.sign_in.is_none();
+        let publishing = if alone { publishing } else { publishing.without_token() };
+        let sign_in = config.sign_in.as_ref().map(|settings| SignIn::new(config, settings, jobs.store.clone(), &site.public));
+        let sign_in = sign_in.transpose()?.map(Arc::new);
+        let rates = (!alone).then(|| Arc::new(Rates::new(site.public.is_encrypted())));
+        let (style_sets, api_keys) = (Arc::new(StyleSets::new(style_sets)), Arc::new(config.api_keys.clone()));
+        let (links, metrics) = (Arc::default(), Arc::default());
+        Ok(Self { jobs, publishing, style_sets, leptos, site, sign_in, rates, api_keys, links, metrics })
     }
 
-    /// The system, bound to who asks. One person at one machine so far.
-    pub fn api(&self) -> Arc<dyn Api> {
+    /// The system, bound to who asks.
+    pub fn api(&self, visitor: Visitor) -> Arc<dyn Api> {
         Arc::new(StudioApi {
             jobs: self.jobs.clone(),
             publishing: self.publishing.clone(),
             style_sets: self.style_sets.clone(),
-            owner: Owner::local(),
+            sign_in: self.sign_in.clone(),
+            owner: visitor.owner(),
+            visitor,
         })
     }
 }

@@ -77,7 +77,7 @@ impl Store {
                 version = excluded.version, recipe = excluded.recipe"#;
         sqlx::query(sql)
             .bind(&info.id.0)
-            .bind(&owner.0)
+            .bind(owner.id())
             .bind(&info.name)
             .bind(&info.trigger)
             .bind(info.rank)
@@ -102,7 +102,8 @@ impl Store {
 
     pub async fn adapters(&self, owner: &Owner) -> Result<Vec<AdapterInfo>> {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
-        query.push("WHERE owner = ").push_bind(owner.0.clone()).push(" ORDER BY id DESC LIMIT 1000");
+        owner.push_listed(&mut query);
+        query.push(" ORDER BY id DESC LIMIT 1000");
         let rows: Vec<Row> = query.build_query_as().fetch_all(&self.db).await?;
         let mut adapters = Vec::with_capacity(rows.len());
         for row in rows {
@@ -123,7 +124,8 @@ impl Store {
 
     /// adapter.json
     pub async fn adapter_recipe(&self, owner: &Owner, id: &AdapterId) -> Result<String> {
-        let recipe = sqlx::query_scalar("SELECT recipe FROM adapters WHERE id = ? AND owner = ?").bind(&id.0).bind(&owner.0);
+        let recipe = sqlx::query_scalar("SELECT recipe FROM adapters WHERE id = ? AND (owner = ? OR ?)").bind(&id.0);
+        let recipe = recipe.bind(owner.id()).bind(owner.reaches_all());
         recipe.fetch_optional(&self.db).await?.ok_or_else(|| Error::not_found("adapter", id))
     }
 
@@ -135,7 +137,8 @@ impl Store {
 
     async fn adapter_row(&self, owner: &Owner, id: &AdapterId) -> Result<Row> {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
-        query.push("WHERE id = ").push_bind(id.0.clone()).push(" AND owner = ").push_bind(owner.0.clone());
+        query.push("WHERE id = ").push_bind(id.0.clone());
+        owner.push_reached(&mut query);
         query.build_query_as().fetch_optional(&self.db).await?.ok_or_else(|| Error::not_found("adapter", id))
     }
 
@@ -164,14 +167,15 @@ impl Store {
     }
 
     pub async fn rename_adapter(&self, owner: &Owner, id: &AdapterId, name: &str) -> Result<()> {
-        let sql = "UPDATE adapters SET name = ? WHERE id = ? AND owner = ?";
-        match sqlx::query(sql).bind(name).bind(&id.0).bind(&owner.0).execute(&self.db).await?.rows_affected() {
+        let sql = "UPDATE adapters SET name = ? WHERE id = ? AND (owner = ? OR ?)";
+        let query = sqlx::query(sql).bind(name).bind(&id.0).bind(owner.id()).bind(owner.reaches_all());
+        match query.execute(&self.db).await?.rows_affected() {
             0 => Err(Error::not_found("adapter", id)),
             _ => Ok(()),
         }
     }
 
-    /// Not while its training runs: the next checkpoint would bring it back.
+    /// With what its training left, which cannot be resumed then. Not while that runs: the next checkpoint would bring it back.
     pub async fn delete_adapter(&self, owner: &Owner, id: &AdapterId) -> Result<()> {
         let row = self.adapter_row(owner, id).await?;
         if row.training {
@@ -179,6 +183,10 @@ impl Store {
         }
         sqlx::query("DELETE FROM adapters WHERE id = ?").bind(&id.0).execute(&self.db).await?;
         self.blobs.delete(&BlobKey::adapter(id, row.version)).await?;
-        self.blobs.delete(&BlobKey::adapter(id, row.version - 1)).await
+        self.blobs.delete(&BlobKey::adapter(id, row.version - 1)).await?;
+        match row.run {
+            Some(run) => self.delete_training_files(&run.into()).await,
+            None => Ok(()),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Claim, Error, Owner, Result, Store, now, runs::NewRun};
 use app::api::{AdapterId, Comparison, ComparisonCell, ComparisonId, PictureId, Tally, Vote};
 use serde::Serialize;
-use sqlx::FromRow;
+use sqlx::{FromRow, QueryBuilder, Sqlite};
 
 #[derive(FromRow)]
 struct Row {
@@ -31,7 +31,7 @@ impl Store {
             "INSERT INTO comparisons (id, owner, run, adapter, adapter_name, request, seed, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
         sqlx::query(sql)
             .bind(&id.0)
-            .bind(&owner.0)
+            .bind(owner.id())
             .bind(&run_id.0)
             .bind(&comparison.request.adapter.0)
             .bind(comparison.adapter_name)
@@ -53,9 +53,10 @@ impl Store {
     }
 
     pub async fn comparison(&self, owner: &Owner, id: &ComparisonId) -> Result<Comparison> {
-        let row: Option<Row> = sqlx::query_as("SELECT * FROM comparisons WHERE id = ? AND owner = ?")
+        let row: Option<Row> = sqlx::query_as("SELECT * FROM comparisons WHERE id = ? AND (owner = ? OR ?)")
             .bind(&id.0)
-            .bind(&owner.0)
+            .bind(owner.id())
+            .bind(owner.reaches_all())
             .fetch_optional(&self.db)
             .await?;
         self.with_cells(owner, row.ok_or_else(|| Error::not_found("comparison", id))?).await
@@ -63,8 +64,10 @@ impl Store {
 
     /// Newest first.
     pub async fn comparisons(&self, owner: &Owner, limit: usize) -> Result<Vec<Comparison>> {
-        let sql = "SELECT * FROM comparisons WHERE owner = ? ORDER BY id DESC LIMIT ?";
-        let rows: Vec<Row> = sqlx::query_as(sql).bind(&owner.0).bind(limit.min(200) as i64).fetch_all(&self.db).await?;
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM comparisons ");
+        owner.push_listed(&mut query);
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(limit.min(200) as i64);
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.db).await?;
         let mut comparisons = Vec::with_capacity(rows.len());
         for row in rows {
             comparisons.push(self.with_cells(owner, row).await?);
@@ -105,7 +108,7 @@ impl Store {
             return Err(Error::not_found("pair of pictures in this comparison for seed", vote.seed));
         }
         sqlx::query("INSERT OR REPLACE INTO votes (owner, comparison, seed, scale, adapter_won) VALUES (?, ?, ?, ?, ?)")
-            .bind(&owner.0)
+            .bind(owner.id())
             .bind(&vote.comparison.0)
             .bind(vote.seed as i64)
             .bind(vote.scale)
@@ -117,8 +120,9 @@ impl Store {
 
     pub async fn tally(&self, owner: &Owner, adapter: &AdapterId) -> Result<Tally> {
         let sql = "SELECT count(*) FILTER (WHERE adapter_won = 1), count(*) FILTER (WHERE adapter_won = 0), count(*) FILTER (WHERE adapter_won IS NULL)
-            FROM votes JOIN comparisons ON comparisons.id = comparison WHERE comparisons.owner = ? AND adapter = ?";
-        let (wins, losses, ties) = sqlx::query_as(sql).bind(&owner.0).bind(&adapter.0).fetch_one(&self.db).await?;
+            FROM votes JOIN comparisons ON comparisons.id = comparison WHERE (comparisons.owner = ? OR ?) AND adapter = ?";
+        let query = sqlx::query_as(sql).bind(owner.id()).bind(owner.reaches_all()).bind(&adapter.0);
+        let (wins, losses, ties) = query.fetch_one(&self.db).await?;
         Ok(tally(wins, losses, ties))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{BlobKey, Error, Owner, Result, Store, new_id, now};
 use app::api::{DatasetId, DatasetInfo, DatasetItem, limits};
-use sqlx::{FromRow, Sqlite, Transaction};
+use sqlx::{FromRow, QueryBuilder, Sqlite, Transaction};
 use std::path::{Path, PathBuf};
 
 /// A checked picture on its way in.
@@ -12,6 +12,8 @@ pub struct NewItem {
     /// Where its bytes lie until they are kept.
     pub file: PathBuf,
     pub thumb: Vec<u8>,
+    /// Of picture and thumbnail together.
+    pub bytes: u64,
 }
 
 #[derive(FromRow)]
@@ -50,7 +52,7 @@ impl Store {
         let mut tx = self.db.begin().await?;
         sqlx::query(r#"INSERT INTO datasets (id, owner, name, "trigger", created_at) VALUES (?, ?, ?, ?, ?)"#)
             .bind(&id.0)
-            .bind(&owner.0)
+            .bind(owner.id())
             .bind(name)
             .bind(trigger)
             .bind(now())
@@ -78,7 +80,7 @@ impl Store {
     }
 
     async fn put_items(&self, dataset: &DatasetId, items: &[NewItem]) -> Result<()> {
-        for NewItem { item, extension, file, thumb } in items {
+        for NewItem { item, extension, file, thumb, .. } in items {
             self.blobs.put(&BlobKey::dataset_item(dataset, &item.id, extension), tokio::fs::read(file).await?).await?;
             self.blobs.put(&BlobKey::dataset_thumb(dataset, &item.id), thumb.clone()).await?;
         }
@@ -86,8 +88,9 @@ impl Store {
     }
 
     pub async fn datasets(&self, owner: &Owner) -> Result<Vec<DatasetInfo>> {
-        let rows: Vec<Row> =
-            sqlx::query_as("SELECT * FROM datasets WHERE owner = ? ORDER BY id DESC LIMIT 500").bind(&owner.0).fetch_all(&self.db).await?;
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM datasets ");
+        owner.push_listed(&mut query);
+        let rows: Vec<Row> = query.push(" ORDER BY id DESC LIMIT 500").build_query_as().fetch_all(&self.db).await?;
         let mut sets = Vec::with_capacity(rows.len());
         for row in rows {
             sets.push(self.with_items(row).await?);
@@ -96,8 +99,10 @@ impl Store {
     }
 
     pub async fn dataset(&self, owner: &Owner, id: &DatasetId) -> Result<DatasetInfo> {
-        let row: Option<Row> =
-            sqlx::query_as("SELECT * FROM datasets WHERE id = ? AND owner = ?").bind(&id.0).bind(&owner.0).fetch_optional(&self.db).await?;
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM datasets WHERE id = ");
+        query.push_bind(id.0.clone());
+        owner.push_reached(&mut query);
+        let row: Option<Row> = query.build_query_as().fetch_optional(&self.db).await?;
         self.with_items(row.ok_or_else(|| Error::not_found("style set", id))?).await
     }
 
@@ -114,8 +119,9 @@ impl Store {
     /// Keys of a picture and its thumbnail, and the picture's extension.
     pub async fn item_files(&self, owner: &Owner, dataset: &DatasetId, item: &str) -> Result<(BlobKey, BlobKey, String)> {
         let sql = "SELECT extension FROM dataset_items JOIN datasets ON datasets.id = dataset
-            WHERE dataset = ? AND owner = ? AND dataset_items.id = ?";
-        let extension: Option<String> = sqlx::query_scalar(sql).bind(&dataset.0).bind(&owner.0).bind(item).fetch_optional(&self.db).await?;
+            WHERE dataset = ? AND (owner = ? OR ?) AND dataset_items.id = ?";
+        let query = sqlx::query_scalar(sql).bind(&dataset.0).bind(owner.id()).bind(owner.reaches_all()).bind(item);
+        let extension: Option<String> = query.fetch_optional(&self.db).await?;
         let extension = extension.ok_or_else(|| Error::not_found("picture", item))?;
         Ok((BlobKey::dataset_item(dataset, item, &extension), BlobKey::dataset_thumb(dataset, item), extension))
     }
@@ -151,7 +157,8 @@ impl Store {
     }
 
     pub async fn delete_dataset(&self, owner: &Owner, id: &DatasetId) -> Result<()> {
-        let deleted = sqlx::query("DELETE FROM datasets WHERE id = ? AND owner = ?").bind(&id.0).bind(&owner.0).execute(&self.db).await?;
+        let query = sqlx::query("DELETE FROM datasets WHERE id = ? AND (owner = ? OR ?)").bind(&id.0);
+        let deleted = query.bind(owner.id()).bind(owner.reaches_all()).execute(&self.db).await?;
         if deleted.rows_affected() == 0 {
             return Err(Error::not_found("style set", id));
         }
@@ -176,8 +183,9 @@ impl Store {
 }
 
 async fn insert_items(tx: &mut Transaction<'_, Sqlite>, dataset: &DatasetId, items: &[NewItem]) -> Result<()> {
-    for NewItem { item, extension, .. } in items {
-        let sql = "INSERT INTO dataset_items (dataset, id, extension, file_name, caption, width, height) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    for NewItem { item, extension, bytes, .. } in items {
+        let sql =
+            "INSERT INTO dataset_items (dataset, id, extension, file_name, caption, width, height, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
         sqlx::query(sql)
             .bind(&dataset.0)
             .bind(&item.id)
@@ -186,6 +194,7 @@ async fn insert_items(tx: &mut Transaction<'_, Sqlite>, dataset: &DatasetId, ite
             .bind(&item.caption)
             .bind(item.width)
             .bind(item.height)
+            .bind(*bytes as i64)
             .execute(&mut **tx)
             .await?;
     }

@@ -1,20 +1,28 @@
 //! What outlives the process: rows in SQLite, files beside it. A row is written after its files and deleted before them.
 
 pub mod adapters;
+pub mod backup;
 pub mod blob;
 pub mod comparisons;
 pub mod datasets;
 pub mod error;
+mod owner;
 pub mod pictures;
 pub mod png;
 pub mod publications;
 pub mod runs;
+pub mod sessions;
 pub mod thumbnail;
+pub mod tokens;
 pub mod trainings;
+pub mod usage;
+pub mod users;
 
 pub use blob::{BlobKey, Blobs};
 pub use error::{Error, Result};
+pub use owner::Owner;
 pub use runs::{Claim, Claimed};
+pub use sessions::SessionKey;
 
 use sqlx::{
     SqlitePool,
@@ -26,16 +34,6 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-
-/// Who a row belongs to. There is one person at one machine so far; every query asks all the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner(pub String);
-
-impl Owner {
-    pub fn local() -> Self {
-        Self("local".into())
-    }
-}
 
 #[derive(Clone)]
 pub struct Store {
@@ -52,8 +50,8 @@ impl Store {
         fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
         let lock = lock(&folder)?;
-        let db = open_database(&folder.join("atelier.db")).await?;
-        sqlx::migrate!("src/store/migrations").run(&db).await?;
+        let db = open_database(&folder.join(DATABASE)).await?;
+        migrate(&db).await?;
         let blobs = Blobs::open(&folder.join("blobs"))?;
         let store = Self { db, blobs, folder, _lock: Arc::new(lock) };
         store.sweep().await?;
@@ -68,6 +66,14 @@ impl Store {
     /// Where a training keeps its state: `dataset/` as it was when it began, and the trainer's own folder.
     pub fn run_folder(&self, run: &app::api::RunId) -> PathBuf {
         self.folder.join("runs").join(&run.0)
+    }
+
+    /// How much of what is kept.
+    pub async fn count_rows(&self) -> Result<[(&'static str, i64); 4]> {
+        let sql = "SELECT (SELECT count(*) FROM pictures), (SELECT count(*) FROM datasets), (SELECT count(*) FROM adapters),
+            (SELECT count(*) FROM comparisons)";
+        let (pictures, datasets, adapters, comparisons) = sqlx::query_as(sql).fetch_one(&self.db).await?;
+        Ok([("pictures", pictures), ("datasets", datasets), ("adapters", adapters), ("comparisons", comparisons)])
     }
 
     /// A folder for an upload in the making; gone when dropped.
@@ -112,6 +118,12 @@ impl Store {
         }
         Ok(())
     }
+}
+
+const DATABASE: &str = "atelier.db";
+
+async fn migrate(db: &SqlitePool) -> Result<()> {
+    Ok(sqlx::migrate!("src/store/migrations").run(db).await?)
 }
 
 /// WAL: readers never wait for the writer. FULL: a row that was answered for survives a power cut.

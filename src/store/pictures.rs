@@ -31,9 +31,10 @@ impl Store {
         let recipe = recipe(picture);
         let encoded = tokio::task::spawn_blocking(move || Ok::<_, Error>((png::encode(&pixels, &recipe)?, thumbnail::encode(&pixels)?)));
         let (png, thumb) = encoded.await.map_err(|error| Error::Picture(error.to_string()))??;
+        let bytes = png.len() + thumb.len();
         self.blobs.put(&BlobKey::picture(&picture.id), png).await?;
         self.blobs.put(&BlobKey::picture_thumb(&picture.id), thumb).await?;
-        match self.insert_picture(claim, owner, picture).await {
+        match self.insert_picture(claim, owner, picture, bytes).await {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.delete_picture_files(&picture.id).await.ok();
@@ -42,13 +43,13 @@ impl Store {
         }
     }
 
-    async fn insert_picture(&self, claim: &Claim, owner: &Owner, picture: &Picture) -> Result<()> {
+    async fn insert_picture(&self, claim: &Claim, owner: &Owner, picture: &Picture, bytes: usize) -> Result<()> {
         let sql =
-            "INSERT INTO pictures (id, owner, run, prompt, width, height, steps, guidance, seed, adapters, model, seconds, created_at)
-            SELECT ?, ?, id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM runs WHERE id = ? AND attempt = ? AND state = 'running'";
+            "INSERT INTO pictures (id, owner, run, prompt, width, height, steps, guidance, seed, adapters, model, seconds, created_at, bytes)
+            SELECT ?, ?, id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM runs WHERE id = ? AND attempt = ? AND state = 'running'";
         let inserted = sqlx::query(sql)
             .bind(&picture.id.0)
-            .bind(&owner.0)
+            .bind(owner.id())
             .bind(&picture.prompt)
             .bind(picture.width)
             .bind(picture.height)
@@ -59,6 +60,7 @@ impl Store {
             .bind(&picture.model)
             .bind(picture.seconds)
             .bind(picture.created_at)
+            .bind(bytes as i64)
             .bind(&claim.run.0)
             .bind(claim.attempt)
             .execute(&self.db)
@@ -67,15 +69,17 @@ impl Store {
     }
 
     pub async fn picture(&self, owner: &Owner, id: &PictureId) -> Result<Picture> {
-        let row: Option<Row> =
-            sqlx::query_as("SELECT * FROM pictures WHERE id = ? AND owner = ?").bind(&id.0).bind(&owner.0).fetch_optional(&self.db).await?;
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM pictures WHERE id = ");
+        query.push_bind(id.0.clone());
+        owner.push_reached(&mut query);
+        let row: Option<Row> = query.build_query_as().fetch_optional(&self.db).await?;
         row.ok_or_else(|| Error::not_found("picture", id))?.try_into()
     }
 
     /// Newest first.
     pub async fn pictures(&self, owner: &Owner, filter: &PictureFilter) -> Result<Vec<Picture>> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM pictures WHERE owner = ");
-        query.push_bind(owner.0.clone());
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM pictures ");
+        owner.push_listed(&mut query);
         for word in filter.search.iter().flat_map(|search| search.split_whitespace()).take(20) {
             query.push(" AND instr(lower(prompt), lower(").push_bind(word.to_owned()).push(")) > 0");
         }
@@ -99,7 +103,8 @@ impl Store {
     }
 
     pub async fn delete_picture(&self, owner: &Owner, id: &PictureId) -> Result<()> {
-        let deleted = sqlx::query("DELETE FROM pictures WHERE id = ? AND owner = ?").bind(&id.0).bind(&owner.0).execute(&self.db).await?;
+        let query = sqlx::query("DELETE FROM pictures WHERE id = ? AND (owner = ? OR ?)").bind(&id.0);
+        let deleted = query.bind(owner.id()).bind(owner.reaches_all()).execute(&self.db).await?;
         if deleted.rows_affected() == 0 {
             return Err(Error::not_found("picture", id));
         }

@@ -19,7 +19,7 @@ impl Store {
         let sql = r#"INSERT OR REPLACE INTO publications (adapter, owner, repo, url, "commit", private, published_at) VALUES (?, ?, ?, ?, ?, ?, ?)"#;
         sqlx::query(sql)
             .bind(&adapter.0)
-            .bind(&owner.0)
+            .bind(owner.id())
             .bind(&publication.repo)
             .bind(&publication.url)
             .bind(&publication.commit)
@@ -32,14 +32,15 @@ impl Store {
 
     /// Newest first.
     pub async fn publications(&self, owner: &Owner, adapter: &AdapterId) -> Result<Vec<Publication>> {
-        let sql = r#"SELECT repo, url, "commit", private, published_at FROM publications WHERE adapter = ? AND owner = ? ORDER BY published_at DESC, repo"#;
-        let rows: Vec<Row> = sqlx::query_as(sql).bind(&adapter.0).bind(&owner.0).fetch_all(&self.db).await?;
+        let sql = r#"SELECT repo, url, "commit", private, published_at FROM publications WHERE adapter = ? AND (owner = ? OR ?) ORDER BY published_at DESC, repo"#;
+        let query = sqlx::query_as(sql).bind(&adapter.0).bind(owner.id()).bind(owner.reaches_all());
+        let rows: Vec<Row> = query.fetch_all(&self.db).await?;
         Ok(rows.into_iter().map(Publication::from).collect())
     }
 
     pub async fn forget_publication(&self, owner: &Owner, adapter: &AdapterId, repo: &str) -> Result<()> {
-        let sql = "DELETE FROM publications WHERE adapter = ? AND owner = ? AND repo = ?";
-        sqlx::query(sql).bind(&adapter.0).bind(&owner.0).bind(repo).execute(&self.db).await?;
+        let sql = "DELETE FROM publications WHERE adapter = ? AND (owner = ? OR ?) AND repo = ?";
+        sqlx::query(sql).bind(&adapter.0).bind(owner.id()).bind(owner.reaches_all()).bind(repo).execute(&self.db).await?;
         Ok(())
     }
 }

@@ -76,7 +76,8 @@ impl Store {
 
     async fn run_row(&self, owner: &Owner, id: &RunId) -> Result<Row> {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
-        query.push("WHERE id = ").push_bind(id.0.clone()).push(" AND owner = ").push_bind(owner.0.clone());
+        query.push("WHERE id = ").push_bind(id.0.clone());
+        owner.push_reached(&mut query);
         query.build_query_as().fetch_optional(&self.db).await?.ok_or_else(|| Error::not_found("run", id))
     }
 
@@ -94,7 +95,7 @@ impl Store {
     /// Newest first.
     pub async fn runs(&self, owner: &Owner, active: bool, limit: usize) -> Result<Vec<Run>> {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
-        query.push("WHERE owner = ").push_bind(owner.0.clone());
+        owner.push_listed(&mut query);
         if active {
             query.push(" AND state IN ('queued', 'running')");
         }
@@ -108,6 +109,17 @@ impl Store {
         Ok(query.bind(kind_name(kind)).fetch_one(&self.db).await?)
     }
 
+    /// How many there are of each kind in each state.
+    pub async fn count_runs(&self) -> Result<Vec<(String, String, i64)>> {
+        Ok(sqlx::query_as("SELECT kind, state, count(*) FROM runs GROUP BY kind, state").fetch_all(&self.db).await?)
+    }
+
+    /// Runs of one owner that wait or run.
+    pub async fn count_active(&self, owner: &Owner) -> Result<i64> {
+        let query = sqlx::query_scalar("SELECT count(*) FROM runs WHERE owner = ? AND state IN ('queued', 'running')");
+        Ok(query.bind(owner.id()).fetch_one(&self.db).await?)
+    }
+
     /// Takes a queued run, once: a second worker with the same message, or one from before, gets `None`.
     pub async fn claim(&self, claim: &Claim) -> Result<Option<Claimed>> {
         let sql = "UPDATE runs SET state = 'running', attempt = attempt + 1, error = NULL, finished_at = NULL
@@ -117,7 +129,7 @@ impl Store {
         }
         let row = self.row_of(claim).await?;
         let claim = Claim { run: claim.run.clone(), attempt: row.attempt };
-        let (owner, request, checkpoint) = (Owner(row.owner.clone()), row.request.clone(), row.checkpoint);
+        let (owner, request, checkpoint) = (Owner::of_run(row.owner.clone()), row.request.clone(), row.checkpoint);
         Ok(Some(Claimed { claim, owner, request, checkpoint, run: row.try_into()? }))
     }
 
@@ -165,8 +177,8 @@ impl Store {
         let sql = "UPDATE runs SET stop_requested = 1,
                 finished_at = CASE state WHEN 'queued' THEN ? ELSE finished_at END,
                 state = CASE state WHEN 'queued' THEN 'stopped' ELSE state END
-            WHERE id = ? AND owner = ? AND state IN ('queued', 'running')";
-        sqlx::query(sql).bind(now()).bind(&id.0).bind(&owner.0).execute(&self.db).await?;
+            WHERE id = ? AND (owner = ? OR ?) AND state IN ('queued', 'running')";
+        sqlx::query(sql).bind(now()).bind(&id.0).bind(owner.id()).bind(owner.reaches_all()).execute(&self.db).await?;
         Ok(self.run(owner, id).await?.state)
     }
 
@@ -176,9 +188,13 @@ impl Store {
         if run.kind != RunKind::Train {
             return Err(Error::Conflict("Only a training can be resumed; ask for the picture again instead.".into()));
         }
+        if matches!(run.state, RunState::Stopped | RunState::Failed) && !self.run_folder(id).is_dir() {
+            return Err(Error::Conflict("The files of this training were deleted with its adapter; start a new training.".into()));
+        }
         let sql = "UPDATE runs SET state = 'queued', phase = 'waiting', stop_requested = 0, crashes = 0, error = NULL, finished_at = NULL
-            WHERE id = ? AND owner = ? AND state IN ('stopped', 'failed') RETURNING attempt";
-        let attempt = sqlx::query_scalar(sql).bind(&id.0).bind(&owner.0).fetch_optional(&self.db).await?;
+            WHERE id = ? AND (owner = ? OR ?) AND state IN ('stopped', 'failed') RETURNING attempt";
+        let query = sqlx::query_scalar(sql).bind(&id.0).bind(owner.id()).bind(owner.reaches_all());
+        let attempt = query.fetch_optional(&self.db).await?;
         match attempt {
             Some(attempt) => Ok(Claim { run: id.clone(), attempt }),
             None if run.state == RunState::Done => Err(Error::Conflict("This training is complete; start a new one to go further.".into())),
@@ -225,7 +241,7 @@ impl<T: Serialize> NewRun<'_, T> {
     pub async fn insert(self, owner: &Owner, connection: &mut SqliteConnection) -> Result<()> {
         sqlx::query("INSERT INTO runs (id, owner, kind, state, title, request, created_at) VALUES (?, ?, ?, 'queued', ?, ?, ?)")
             .bind(&self.id.0)
-            .bind(&owner.0)
+            .bind(owner.id())
             .bind(kind_name(self.kind))
             .bind(self.title)
             .bind(serde_json::to_string(self.request)?)

@@ -38,6 +38,12 @@ impl Store {
         Ok(rows.into_iter().map(LossPoint::from).collect())
     }
 
+    /// 0 before the first.
+    pub async fn last_loss_step(&self, run: &RunId) -> Result<u32> {
+        let sql = "SELECT coalesce(max(step), 0) FROM losses WHERE run = ?";
+        Ok(sqlx::query_scalar(sql).bind(&run.0).fetch_one(&self.db).await?)
+    }
+
     /// Mean loss of the newest steps: a single one says little.
     pub async fn recent_loss(&self, run: &RunId) -> Result<Option<f64>> {
         let sql = "SELECT avg(loss) FROM (SELECT loss FROM losses WHERE run = ? ORDER BY step DESC LIMIT 20)";
@@ -67,6 +73,15 @@ impl Store {
         let samples = self.samples(run).await?;
         let newest = samples.iter().map(|sample| sample.step).max();
         Ok(samples.into_iter().filter(|sample| Some(sample.step) == newest).collect())
+    }
+
+    /// Pictures, caches and checkpoints of a training. Losses stay: they are small, and tell what was done.
+    pub(super) async fn delete_training_files(&self, run: &RunId) -> Result<()> {
+        sqlx::query("DELETE FROM samples WHERE run = ?").bind(&run.0).execute(&self.db).await?;
+        match tokio::fs::remove_dir_all(self.run_folder(run)).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Where a sample picture lies, if the run has one of that name.

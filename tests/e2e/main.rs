@@ -11,6 +11,7 @@ mod loopback;
 mod own_pictures;
 mod page;
 mod scriptless;
+mod sign_in;
 mod stage;
 mod story;
 mod studio;

@@ -7,7 +7,10 @@ use super::{
 };
 use anyhow::Result;
 use futures::FutureExt;
-use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, resume_unwind},
+};
 use tokio::sync::Mutex;
 
 /// One visit at a time: the model wants all cores.
@@ -15,8 +18,22 @@ static STAGE: Mutex<()> = Mutex::const_new(());
 
 /// Plays `visit` in a fresh studio and a fresh browser. Console errors fail it even when all else went well.
 pub async fn play(name: &str, window: Window, visit: impl AsyncFnOnce(&Page, &mut Studio) -> Result<()>) {
+    play_in(Studio::open(), name, window, visit).await;
+}
+
+/// The same where people sign in, at a provider that asks them.
+pub async fn play_where_people_sign_in(name: &str, window: Window, visit: impl AsyncFnOnce(&Page, &mut Studio) -> Result<()>) {
+    play_in(Studio::open_for_people(), name, window, visit).await;
+}
+
+async fn play_in(
+    studio: impl Future<Output = Result<Studio>>,
+    name: &str,
+    window: Window,
+    visit: impl AsyncFnOnce(&Page, &mut Studio) -> Result<()>,
+) {
     let _alone = STAGE.lock().await;
-    let mut studio = Studio::open().await.unwrap();
+    let mut studio = studio.await.unwrap();
     let browser = Browser::open(window).await.unwrap();
     let page = Page::new(browser.driver.clone(), name, window, studio.url(""));
     let told = AssertUnwindSafe(visit(&page, &mut studio)).catch_unwind().await;

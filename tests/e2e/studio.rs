@@ -1,6 +1,9 @@
 //! The program under test, on a data folder and a port of its own.
 
-use super::loopback::Loopback;
+use super::loopback::{
+    Loopback,
+    oauth::{APP_ID, APP_SECRET},
+};
 use anyhow::{Context, Result, bail};
 use std::{
     fs::{self, File},
@@ -15,22 +18,36 @@ pub struct Studio {
     pub hub: Loopback,
     folder: TempDir,
     port: u16,
+    /// People sign in, as in a Space that this hub shows in a frame.
+    for_people: bool,
     server: Child,
 }
 
 impl Studio {
     pub async fn open() -> Result<Self> {
+        Self::open_with(false).await
+    }
+
+    pub async fn open_for_people() -> Result<Self> {
+        Self::open_with(true).await
+    }
+
+    async fn open_with(for_people: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let hub = Loopback::start().await;
-        let server = serve(&folder, port, &hub)?;
-        let mut studio = Self { hub, folder, port, server };
+        let server = serve(&folder, port, &hub, for_people)?;
+        let mut studio = Self { hub, folder, port, for_people, server };
+        let callback = studio.url("/sign-in/callback");
+        studio.hub.oauth(|oauth| (oauth.asks, oauth.redirects) = (true, vec![callback]));
         studio.until_ready().await?;
         Ok(studio)
     }
 
+    /// Under the name that people come back to from signing in; to browsers, another site than the hub.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        let name = if self.for_people { "localhost" } else { "127.0.0.1" };
+        format!("http://{name}:{}{path}", self.port)
     }
 
     /// Pulls the plug: SIGKILL, nothing is said goodbye to.
@@ -42,7 +59,7 @@ impl Studio {
 
     /// Starts the program again, on the same data and port.
     pub async fn restart(&mut self) -> Result<()> {
-        self.server = serve(&self.folder, self.port, &self.hub)?;
+        self.server = serve(&self.folder, self.port, &self.hub, self.for_people)?;
         self.until_ready().await
     }
 
@@ -59,7 +76,10 @@ impl Studio {
             if let Some(status) = self.server.try_wait()? {
                 bail!("the server left with {status}:\n{}", self.log());
             }
-            if reqwest::get(self.url("/health")).await.is_ok_and(|answer| answer.status().is_success()) {
+            // While the model is loaded there is one page only, that says so.
+            if let Ok(answer) = reqwest::get(self.url("/health")).await
+                && answer.text().await.is_ok_and(|text| text.contains("\"ready\":true"))
+            {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -75,9 +95,14 @@ impl Drop for Studio {
     }
 }
 
-fn serve(folder: &TempDir, port: u16, hub: &Loopback) -> Result<Child> {
+fn serve(folder: &TempDir, port: u16, hub: &Loopback, for_people: bool) -> Result<Child> {
     let log = File::options().create(true).append(true).open(folder.path().join("server.log"))?;
-    Command::new(env!("CARGO_BIN_EXE_atelier"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_atelier"));
+    if for_people {
+        command.env("OAUTH_CLIENT_ID", APP_ID).env("OAUTH_CLIENT_SECRET", APP_SECRET).env("OPENID_PROVIDER_URL", &hub.endpoint);
+        command.env("SPACE_ID", "ada/atelier").env("ATELIER_OWNERS", "ada");
+    }
+    command
         .args(["serve", "--port", &port.to_string(), "--data-dir"])
         .arg(folder.path().join("data"))
         .env("HF_ENDPOINT", &hub.endpoint)

@@ -1,10 +1,17 @@
-//! Publishing against a Hub on this machine: the client, what goes wrong, the pages, the program, and the Python client as a second reader.
+//! Publishing and signing in against a Hub on this machine: the client, the pages, the program, what goes wrong, who may see what, attacks,
+//! and the Python client as a second reader.
 
+mod attacks;
 mod faults;
+mod frame;
 mod loopback;
+mod ownership;
 mod program;
 mod publishing;
 mod python;
+mod scripts;
+mod sign_in;
+mod site;
 #[path = "../server/studio.rs"]
 #[expect(dead_code, reason = "the server's own tests use the rest")]
 mod studio;

@@ -70,7 +70,7 @@ async fn an_adapter_goes_to_the_hub_and_comes_off_it() {
     let address = format!("/adapters/{}/publish", adapter.id);
     let proposed = studio.api().review_publication(adapter.id.clone(), None).await.unwrap();
     assert_eq!((proposed.request.repo.as_str(), proposed.request.licence.as_str()), ("small-mucha", "apache-2.0"));
-    assert!(!proposed.has_token && proposed.request.rights.is_empty());
+    assert!(proposed.publisher == Publisher::Typed && proposed.request.rights.is_empty());
     assert_eq!((proposed.choices.len(), proposed.request.pictures.len()), (1, 1), "the sample of the last checkpoint");
     let html = page(&studio, &address).await;
     for words in

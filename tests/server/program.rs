@@ -10,25 +10,30 @@ use std::{
 };
 
 /// `atelier serve` on a port and a data folder of its own.
-struct Program {
+pub struct Program {
     port: u16,
     child: Child,
 }
 
 impl Program {
-    async fn start(data: &Path) -> Self {
+    pub async fn start(data: &Path) -> Self {
+        Self::start_with(data, &[]).await
+    }
+
+    /// In surroundings with these variables too.
+    pub async fn start_with(data: &Path, variables: &[(&str, &str)]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = serve(data, port).stderr(Stdio::null()).spawn().unwrap();
+        let child = serve(data, port).envs(variables.iter().copied()).stderr(Stdio::null()).spawn().unwrap();
         let program = Self { port, child };
         let deadline = Instant::now() + Duration::from_secs(60);
-        while reqwest::get(program.url("/health")).await.is_err() {
+        while !reqwest::get(program.url("/health")).await.is_ok_and(|answer| answer.status().is_success()) {
             assert!(Instant::now() < deadline, "no answer within a minute");
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
         program
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
@@ -192,4 +197,38 @@ fn assert_refused(output: &Output, words: &str) {
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     let last = stderr.lines().last().unwrap_or_default();
     assert!(last.starts_with("error: ") && last.contains(words), "{stderr}");
+}
+
+/// What a Space does at every restart: a new disk, the same bucket.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_new_disk_the_studio_goes_on_from_its_backup() {
+    let (old, new, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let backup = [("ATELIER_BACKUP_DIR", bucket.path().to_str().unwrap()), ("ATELIER_BACKUP_EVERY", "1")];
+    let program = Program::start_with(old.path(), &backup).await;
+    let picture: RunId = program.call("start_generation", "form[prompt]=a lake&form[size]=64x64&form[steps]=2").await;
+    let picture = program.until_run(&picture, |run| run.state == RunState::Done).await.pictures.remove(0);
+    let training = start_training(&program).await;
+    program.until_training(&training, |detail| detail.last_checkpoint.is_some_and(|step| step >= 5)).await;
+    assert_eq!(program.ask_to_leave(), Some(0));
+
+    let program = Program::start_with(new.path(), &backup).await;
+    let file = reqwest::get(program.url(&format!("/files/pictures/{picture}.png"))).await.unwrap();
+    assert!(file.status().is_success() && image::load_from_memory(&file.bytes().await.unwrap()).is_ok());
+    let kept = program.training(&training).await.last_checkpoint.unwrap();
+    let after =
+        program.until_training(&training, |detail| detail.run.progress.done > kept + 1 && detail.run.state == RunState::Running).await;
+    let steps: Vec<u32> = after.losses.iter().map(|point| point.step).collect();
+    assert_eq!(steps, (1..=steps.len() as u32).collect::<Vec<_>>());
+    // Pulled the plug on: what was copied last is there, and the folder is nobody else's.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let size = || std::fs::metadata(bucket.path().join("atelier.db")).unwrap().modified().unwrap();
+    let before = size();
+    while size() == before {
+        assert!(Instant::now() < deadline, "no copy within half a minute");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    program.kill();
+    let third = tempfile::tempdir().unwrap();
+    let program = Program::start_with(third.path(), &backup).await;
+    assert!(program.training(&training).await.last_checkpoint.unwrap() >= kept);
 }

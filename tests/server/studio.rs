@@ -4,7 +4,7 @@ use app::api::*;
 use atelier::{
     config::Config,
     jobs::Jobs,
-    server::{AppState, router::router},
+    server::{AppState, router::router, visitor::Visitor},
     store::Store,
 };
 use axum::{
@@ -44,12 +44,16 @@ impl Studio {
         let config = Config { data_dir: folder.path().join("data"), ..config };
         let store = Store::open(&config.data_dir).await.unwrap();
         let jobs = Jobs::start(store, &config).await.unwrap();
-        let state = AppState::new(jobs, &config, config.address());
+        let state = AppState::new(jobs, &config, config.address()).unwrap();
         Self { router: router(state.clone()), state, _folder: folder }
     }
 
     pub fn api(&self) -> Arc<dyn Api> {
-        self.state.api()
+        self.state.api(Visitor::Local)
+    }
+
+    pub fn router(&self) -> Router {
+        self.router.clone()
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
@@ -74,7 +78,12 @@ impl Studio {
 
     /// What `/events/{run}` says until it closes.
     pub async fn events(&self, run: &RunId) -> impl Stream<Item = Event> + Unpin + use<> {
-        let request = Request::get(format!("/events/{run}")).body(Body::empty()).unwrap();
+        self.events_at(&format!("/events/{run}")).await
+    }
+
+    /// The same at any address.
+    pub async fn events_at(&self, path: &str) -> impl Stream<Item = Event> + Unpin + use<> {
+        let request = Request::get(path).header(header::HOST, "localhost:7860").body(Body::empty()).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let chunks = response.into_body().into_data_stream();

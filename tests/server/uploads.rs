@@ -86,7 +86,7 @@ async fn bad_files_are_refused_in_a_sentence_and_nothing_stays() {
 async fn an_upload_larger_than_allowed_is_refused_while_it_comes() {
     let studio = Studio::open().await;
     let chunk = vec![7_u8; 1 << 20];
-    let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.png\"\r\n\r\n").into_bytes();
+    let head = Form::head("files", "a.png");
     let endless = futures::stream::iter(std::iter::once(head).chain(std::iter::repeat_n(chunk, 600)).map(Ok::<_, std::io::Error>));
     request(&studio, "dataset", "application/json", Body::from_stream(endless)).await.refused(413, "512 MiB");
     assert!(studio.api().datasets().await.unwrap().is_empty());
@@ -125,19 +125,24 @@ const BOUNDARY: &str = "atelier-test-boundary";
 
 /// A multipart form in the making.
 #[derive(Default)]
-struct Form(Vec<u8>);
+pub struct Form(Vec<u8>);
 
 impl Form {
-    fn field(mut self, name: &str, value: &str) -> Self {
+    /// How a file begins.
+    pub fn head(name: &str, file_name: &str) -> Vec<u8> {
+        format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{file_name}\"\r\n\r\n").into_bytes()
+    }
+
+    pub fn field(mut self, name: &str, value: &str) -> Self {
         write!(self.0, "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n").unwrap();
         self
     }
 
-    fn file(self, file_name: &str, bytes: &[u8]) -> Self {
+    pub fn file(self, file_name: &str, bytes: &[u8]) -> Self {
         self.named("files", file_name, bytes)
     }
 
-    fn named(mut self, name: &str, file_name: &str, bytes: &[u8]) -> Self {
+    pub fn named(mut self, name: &str, file_name: &str, bytes: &[u8]) -> Self {
         let disposition = format!("Content-Disposition: form-data; name=\"{name}\"; filename=\"{file_name}\"");
         write!(self.0, "--{BOUNDARY}\r\n{disposition}\r\nContent-Type: application/octet-stream\r\n\r\n").unwrap();
         self.0.extend_from_slice(bytes);
@@ -149,14 +154,26 @@ impl Form {
         self.send_accepting(studio, to, "application/json").await
     }
 
-    async fn send_accepting(mut self, studio: &Studio, to: &str, accept: &str) -> Answer {
+    async fn send_accepting(self, studio: &Studio, to: &str, accept: &str) -> Answer {
+        request(studio, to, accept, self.body()).await
+    }
+
+    pub async fn send_to(self, studio: &Studio, path: &str) -> Answer {
+        request_to(studio, path, "application/json", self.body()).await
+    }
+
+    fn body(mut self) -> Body {
         write!(self.0, "--{BOUNDARY}--\r\n").unwrap();
-        request(studio, to, accept, Body::from(self.0)).await
+        Body::from(self.0)
     }
 }
 
 async fn request(studio: &Studio, to: &str, accept: &str, body: Body) -> Answer {
-    let request = Request::post(format!("/upload/{to}"))
+    request_to(studio, &format!("/upload/{to}"), accept, body).await
+}
+
+pub async fn request_to(studio: &Studio, path: &str, accept: &str, body: Body) -> Answer {
+    let request = Request::post(path)
         .header(header::HOST, "localhost:7860")
         .header(header::ACCEPT, accept)
         .header(header::CONTENT_TYPE, format!("multipart/form-data; boundary={BOUNDARY}"));
@@ -173,7 +190,7 @@ fn encoded(picture: &RgbImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-fn picture(tint: u8) -> Vec<u8> {
+pub fn picture(tint: u8) -> Vec<u8> {
     encoded(&painted(tint), ImageFormat::Png)
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// An adapter in a picture's recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AdapterUse {
     pub id: AdapterId,
     /// The name it had when it was used; filled in by the server.
@@ -15,6 +16,7 @@ pub struct AdapterUse {
 
 /// File: `/files/adapters/{id}.safetensors`; the recipe as `/files/adapters/{id}.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AdapterInfo {
     pub id: AdapterId,
     pub name: String,

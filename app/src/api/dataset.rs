@@ -4,6 +4,7 @@ use super::DatasetId;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DatasetInfo {
     pub id: DatasetId,
     pub name: String,
@@ -14,6 +15,7 @@ pub struct DatasetInfo {
 
 /// Picture: `/files/datasets/{dataset}/{item}` (a bounded preview of it: `…/{item}/thumb`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DatasetItem {
     /// SHA-256 of the file, hex: items are named by content.
     pub id: String,
@@ -25,6 +27,7 @@ pub struct DatasetItem {
 
 /// A set that ships with Atelier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SampleSet {
     /// Folder name, such as `mucha`.
     pub name: String,

@@ -10,6 +10,7 @@ pub type ApiResult<T> = Result<T, ApiError>;
 
 /// An HTTP status, and a sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[error("{message}")]
 pub struct ApiError {
     pub status: u16,

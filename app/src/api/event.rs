@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Every connection hears `Snapshot` first, so that a reload or a lost connection loses nothing; then changes as they come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     /// The run as it is now (state, progress); sent on every change of them too.

@@ -1,5 +1,6 @@
 //! How the pages reach the system: wire types, and the one trait that the server implements.
 
+pub mod account;
 pub mod adapter;
 pub mod compare;
 pub mod dataset;
@@ -12,6 +13,7 @@ pub mod publish;
 pub mod run;
 pub mod training;
 
+pub use account::{Account, Member};
 pub use adapter::{AdapterInfo, AdapterUse};
 pub use compare::{CompareRequest, Comparison, ComparisonCell, Tally, Vote};
 pub use dataset::{DatasetInfo, DatasetItem, SampleSet};
@@ -19,7 +21,9 @@ pub use error::{ApiError, ApiResult};
 pub use event::Event;
 pub use id::{AdapterId, ComparisonId, DatasetId, PictureId, RunId};
 pub use picture::{GenerateRequest, Picture, PictureFilter};
-pub use publish::{CardFinding, CardPreview, LicenceChoice, PictureChoice, Publication, PublishRequest, PublishReview, PublishState};
+pub use publish::{
+    CardFinding, CardPreview, LicenceChoice, PictureChoice, Publication, PublishRequest, PublishReview, PublishState, Publisher,
+};
 pub use run::{Progress, Run, RunKind, RunState};
 pub use training::{LossPoint, Prediction, RecipeInfo, RecipeSettings, Sample, TrainRequest, TrainingDetail};
 
@@ -29,6 +33,13 @@ pub use training::{LossPoint, Prediction, RecipeInfo, RecipeSettings, Sample, Tr
 pub trait Api: Send + Sync {
     /// What this instance is: model, device, sizes, limits.
     async fn studio(&self) -> ApiResult<Studio>;
+
+    /// Who is asking.
+    async fn account(&self) -> ApiResult<Account>;
+    /// One-time, for a frame that this visitor is to be signed in in too.
+    async fn sign_in_code(&self) -> ApiResult<String>;
+    /// For the host: lists hold everybody's work, or the host's own again.
+    async fn look_at_everyone(&self, everyone: bool) -> ApiResult<()>;
 
     async fn generate(&self, request: GenerateRequest) -> ApiResult<RunId>;
     async fn compare(&self, request: CompareRequest) -> ApiResult<ComparisonId>;
@@ -75,7 +86,8 @@ pub trait Api: Send + Sync {
 
     /// What would be published; `None` proposes. Asks nothing of the Hub.
     async fn review_publication(&self, adapter: AdapterId, request: Option<PublishRequest>) -> ApiResult<PublishReview>;
-    /// Starts it. The token is used for this once and kept nowhere; `None` takes the configured one.
+    /// Starts it. Who signed in publishes with that permission. Else a token is used for this once and kept nowhere; `None` takes the
+    /// configured one.
     async fn publish(&self, adapter: AdapterId, request: PublishRequest, token: Option<String>) -> ApiResult<()>;
     /// The newest attempt since the server started.
     async fn publish_state(&self, adapter: AdapterId) -> ApiResult<Option<PublishState>>;
@@ -85,6 +97,7 @@ pub trait Api: Send + Sync {
 
 /// What this instance is, for forms and the footer.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Studio {
     pub version: String,
     /// Such as `flux-mini`.

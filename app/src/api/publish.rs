@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// As it was reviewed. The token travels beside it, never within.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PublishRequest {
     /// `NAME` under the token's own account, or `OWNER/NAME`.
     pub repo: String,
@@ -26,6 +27,7 @@ pub struct PublishRequest {
 
 /// Everything that the review page shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PublishReview {
     pub adapter: AdapterInfo,
     pub request: PublishRequest,
@@ -34,14 +36,30 @@ pub struct PublishReview {
     pub card: CardPreview,
     pub published: Vec<Publication>,
     pub state: Option<PublishState>,
-    /// There is a token that this visitor may publish with.
-    pub has_token: bool,
+    /// With whose token.
+    pub publisher: Publisher,
     /// Address of the Hub.
     pub hub: String,
 }
 
+/// With whose token an adapter is published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Publisher {
+    /// The one that is configured on this machine.
+    Machine,
+    /// One that is typed in for this once.
+    Typed,
+    /// The visitor's own, who signed in under this name.
+    SignedIn(String),
+    /// The visitor has to sign in, again perhaps: why.
+    SignIn(String),
+}
+
 /// A picture that may go along, with the base model's from the same noise where there is one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PictureChoice {
     pub id: String,
     pub prompt: String,
@@ -51,12 +69,14 @@ pub struct PictureChoice {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LicenceChoice {
     pub id: String,
     pub title: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CardPreview {
     /// YAML
     pub front_matter: String,
@@ -68,6 +88,7 @@ pub struct CardPreview {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CardFinding {
     /// Nothing is published before this is mended.
     pub blocks: bool,
@@ -76,6 +97,7 @@ pub struct CardFinding {
 
 /// An adapter as it is on the Hub.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Publication {
     /// `OWNER/NAME`
     pub repo: String,
@@ -87,6 +109,7 @@ pub struct Publication {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PublishState {
     /// Such as `uploading`.
     pub phase: String,

@@ -4,6 +4,7 @@ use super::{AdapterId, DatasetId, Run};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TrainRequest {
     pub dataset: DatasetId,
     /// Name of the adapter to be.
@@ -17,6 +18,7 @@ pub struct TrainRequest {
 
 /// Changes to a recipe; `None` keeps its value. Names and limits are those of the recipe file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct RecipeSettings {
     pub steps: Option<u32>,
@@ -65,6 +67,7 @@ fn policy<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<St
 
 /// A built-in recipe with all its values filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RecipeInfo {
     pub name: String,
     pub title: String,
@@ -73,6 +76,7 @@ pub struct RecipeInfo {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Prediction {
     pub seconds: f64,
     pub peak_mib: f64,
@@ -81,6 +85,7 @@ pub struct Prediction {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LossPoint {
     pub step: u32,
     pub loss: f64,
@@ -90,6 +95,7 @@ pub struct LossPoint {
 
 /// A sample picture drawn at a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Sample {
     pub step: u32,
     pub prompt: String,
@@ -98,6 +104,7 @@ pub struct Sample {
 
 /// A training with everything to draw its page: survives reload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TrainingDetail {
     pub run: Run,
     pub request: TrainRequest,

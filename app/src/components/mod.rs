@@ -1,5 +1,6 @@
 //! Small pieces of the pages, one a file.
 
+mod account_menu;
 mod active_runs;
 mod adapter_picker;
 mod anew;
@@ -27,6 +28,7 @@ mod stop_button;
 mod theme_toggle;
 mod when;
 
+pub use account_menu::{AccountMenu, provide_account, use_account};
 pub use active_runs::{ActiveRuns, href as run_href};
 pub use adapter_picker::AdapterPicker;
 pub use anew::anew;

@@ -6,6 +6,7 @@ mod generate;
 mod number;
 mod publish;
 mod query;
+mod sign_in;
 mod train;
 
 pub use compare::CompareForm;
@@ -13,4 +14,5 @@ pub use drawing::{CUSTOM, Drawing};
 pub use generate::{AdapterChoice, GenerateForm};
 pub use publish::{PublishForm, page as publish_page};
 pub use query::{read_query, write_pairs, write_query};
+pub use sign_in::href as sign_in_href;
 pub use train::TrainForm;

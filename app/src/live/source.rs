@@ -40,7 +40,9 @@ pub fn follow(feed: Feed) {
 
 fn connect(feed: Feed, slot: Slot) {
     let id = feed.run.with_untracked(|run| run.id.clone());
-    let Ok(events) = EventSource::new(&format!("/events/{id}")) else { return };
+    // What was learnt while the page was on its way is told again.
+    let known = feed.losses.with_untracked(|losses| losses.last().map_or(0, |point| point.step));
+    let Ok(events) = EventSource::new(&format!("/events/{id}?after={known}")) else { return };
     let on_open = Closure::new(move || {
         if feed.link.try_get_untracked() == Some(Link::Lost) {
             catch_up(feed);

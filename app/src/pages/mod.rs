@@ -6,6 +6,7 @@ mod gallery;
 mod generate;
 mod not_found;
 mod publish;
+mod sign_in;
 mod train;
 mod training;
 
@@ -15,5 +16,6 @@ pub use gallery::GalleryPage;
 pub use generate::GeneratePage;
 pub use not_found::NotFound;
 pub use publish::PublishPage;
+pub use sign_in::SignInPage;
 pub use train::TrainPage;
 pub use training::TrainingPage;

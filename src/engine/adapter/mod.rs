@@ -1,22 +1,22 @@
 //! Adapters: read, written, and mounted on a transformer without touching its weights.
 
+mod change;
 mod delta;
 mod exact;
 mod export;
 mod fuse;
 mod header;
 mod key;
-mod other;
 mod read;
 mod scale;
 mod side_path;
 mod write;
 
+pub(crate) use change::{Added, Change, Dora};
 pub use delta::{Axis, Delta, Factor, Form, LoraPair, Magnitude, Product, Update};
 pub use export::Export;
 pub use key::Layout;
-pub(crate) use other::{Change, Other};
-pub(crate) use side_path::{SidePath, SidePaths};
+pub(crate) use side_path::{SidePath, SidePaths, Stacked};
 pub use write::Target;
 
 use crate::{
@@ -24,10 +24,10 @@ use crate::{
     linear::LinearId,
     transformer::{LinearInfo, Transformer},
 };
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 /// An adapter file in memory: changes by module path of the diffusers transformer, such as `transformer_blocks.0.attn.to_q`; those of
@@ -91,9 +91,16 @@ fn range(values: impl Iterator<Item = f64>) -> Option<String> {
 /// The changes of all mounted adapters, by layer; empty is the base model.
 #[derive(Clone, Debug, Default)]
 pub struct AdapterSet {
-    pairs: Vec<Vec<LoraPair>>,
-    /// What is no pair.
-    others: BTreeMap<LinearId, Vec<Arc<Other>>>,
+    layers: Vec<Vec<Mounted>>,
+}
+
+/// A change on its layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Mounted {
+    delta: Delta,
+    strength: f64,
+    /// DoRA: what brings the layer's rows or columns to their lengths, found when the layer is first used.
+    gain: Arc<OnceLock<Tensor>>,
 }
 
 /// What adapters are mounted on: all layers of a transformer, or of CLIP.
@@ -133,22 +140,18 @@ impl AdapterSet {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.pairs.iter().all(Vec::is_empty) && self.others.is_empty()
+        self.layers.iter().all(Vec::is_empty)
     }
 
     pub fn push(&mut self, id: LinearId, pair: LoraPair) {
-        if self.pairs.len() <= id {
-            self.pairs.resize_with(id + 1, Vec::new);
-        }
-        self.pairs[id].push(pair);
+        self.put(id, Mounted { delta: pair.into(), strength: 1.0, gain: Arc::default() });
     }
 
-    /// A change in the type of what it meets.
-    fn put(&mut self, id: LinearId, delta: Delta, strength: f64) {
-        match delta {
-            Delta { update: Update::Pair(pair), magnitude: None } => self.push(id, LoraPair { scale: pair.scale * strength, ..pair }),
-            delta => self.others.entry(id).or_default().push(Arc::new(Other::new(delta, strength))),
+    fn put(&mut self, id: LinearId, mounted: Mounted) {
+        if self.layers.len() <= id {
+            self.layers.resize_with(id + 1, Vec::new);
         }
+        self.layers[id].push(mounted);
     }
 
     fn add(&mut self, host: Host, layers: &HashMap<&str, &LinearInfo>, adapter: &Adapter, strength: f64) -> Result<Coverage> {
@@ -165,7 +168,8 @@ impl AdapterSet {
                     // Strength 0 is the base model to the last bit, at its speed.
                     if strength != 0.0 {
                         // As its products read it, once for all steps.
-                        self.put(id, delta.to(host.device, host.dtype)?, strength);
+                        let delta = delta.to(host.device, host.dtype)?;
+                        self.put(id, Mounted { delta, strength, gain: Arc::default() });
                     }
                 }
                 Err(reason) => coverage.unmatched.push((path.clone(), reason)),

@@ -3,7 +3,18 @@
 use super::matrix::{Matrix, MatrixMut, Right, Write, product};
 use super::storage::{self, output};
 use crate::Result;
-use candle_core::{Tensor, bail};
+use candle_core::{DType, Tensor, bail};
+
+/// A pair's A (`dim` 0) or B (`dim` 1) as products read it: in `dtype` and, on a GPU, with zeros to a rank that is a multiple of 8, so that
+/// rows of h begin at multiples of 16 bytes. (Of rank 4, 2048 tokens and 3072 channels on an H100: h·Bᵀ 9.5 µs instead of 20.1.)
+pub fn padded_rank(matrix: &Tensor, dim: usize, dtype: DType) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(matrix) {
+        return Ok(super::gpu::padded(matrix, dim, 8, dtype)?);
+    }
+    debug_assert!(dim < 2, "a matrix");
+    Ok(matrix.to_dtype(dtype)?)
+}
 
 /// h = x·Aᵀ. x: [.., in]; a: [r, in] → [.., r]
 pub fn lora_down(x: &Tensor, a: &Tensor) -> Result<Tensor> {
@@ -66,19 +77,14 @@ pub fn add_columns(y: &Tensor, t: &Tensor, gain: &Tensor) -> Result<()> {
     })??)
 }
 
-/// dh = scale·g·B. g: [.., out]; b: [out, r] → [.., r]
-pub fn lora_up_gradient(g: &Tensor, b: &Tensor, scale: f64) -> Result<Tensor> {
+/// dh = scale·g·B. dh: [.., r], which may be some columns of a larger tensor; g: [.., out]; b: [out, r]
+pub fn lora_up_gradient_into(dh: &Tensor, g: &Tensor, b: &Tensor, scale: f64) -> Result<()> {
     #[cfg(feature = "cuda")]
     if super::gpu::holds(g) {
-        return Ok(super::gpu::product_gradient(g, b, scale)?);
+        return Ok(super::gpu::product_gradient_into(dh, g, b, scale)?);
     }
     let g = storage::rows(g)?;
-    let shape = storage::with_last(g.shape(), b.dim(1)?);
-    Ok(storage::with_matrices([&g, b], |[g, b]| {
-        check("g·B", g.columns, b.rows)?;
-        let right = Right::pack(scaled(b, scale).matrix());
-        storage::filled(shape, |dh| product(g, &right, MatrixMut::new(dh, g.rows, right.columns()), Write::Replace))
-    })??)
+    Ok(storage::with_matrices([&g, b], |[g, b]| write(dh, "g·B", g, scaled(b, scale).matrix(), Write::Replace))??)
 }
 
 /// dx += dh·A. dx: [.., in]; dh: [.., r]; a: [r, in]
@@ -117,13 +123,18 @@ pub fn add_matrix_gradient(dw: &Tensor, g: &Tensor, x: &Tensor, factor: f64) -> 
 
 /// out += left·right
 fn add(out: &Tensor, what: &str, left: Matrix, right: Matrix) -> candle_core::Result<()> {
+    write(out, what, left, right, Write::Add)
+}
+
+/// left·right into `out`, or added to it.
+fn write(out: &Tensor, what: &str, left: Matrix, right: Matrix, write: Write) -> candle_core::Result<()> {
     check(what, left.columns, right.rows)?;
     let right = Right::pack(right);
     storage::change_matrix(out, |out| {
         if (out.rows(), out.columns()) != (left.rows, right.columns()) {
             bail!("{what}: [{}, {}] cannot be added to [{}, {}]", left.rows, right.columns(), out.rows(), out.columns());
         }
-        product(left, &right, out, Write::Add);
+        product(left, &right, out, write);
         Ok(())
     })
 }
@@ -180,7 +191,8 @@ mod tests {
 
     fn gradients(x: &[Tensor], g: &Tensor, scale: f64) -> Vec<Tensor> {
         let h = hidden(&x[1], &x[2]);
-        let dh = lora_up_gradient(g, &x[3], scale).unwrap();
+        let dh = storage::from_vec(vec![f32::NAN; h.elem_count()], h.shape()).unwrap();
+        lora_up_gradient_into(&dh, g, &x[3], scale).unwrap();
         let [dx, da, db] = [&x[1], &x[2], &x[3]].map(|x| x.zeros_like().unwrap());
         add_matrix_gradient(&db, g, &h, scale).unwrap();
         for ((dx, x), (da, a)) in parts(&dx).iter().zip(parts(&x[1])).zip(parts(&da).iter().zip(parts(&x[2]))) {

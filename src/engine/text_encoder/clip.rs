@@ -7,7 +7,7 @@ use crate::{
     AdapterSet, Precision, Result,
     adapter::{self, SidePaths},
     checkpoint::{Checkpoint, Keys},
-    linear::Linear,
+    linear::{Linear, LinearId},
     transformer::{Layers, LinearInfo},
 };
 use candle_core::{DType, Device, IndexOp, Tensor};
@@ -72,6 +72,7 @@ pub struct Clip {
     final_layer_norm: Norm,
     /// Where adapters may sit, by paths with `text_model`.
     linears: Vec<LinearInfo>,
+    products: Vec<LinearId>,
     device: Device,
     dtype: DType,
 }
@@ -103,6 +104,7 @@ impl Clip {
             final_layer_norm: Norm::load(&keys.at("final_layer_norm"), &config)?,
             config,
             linears: adaptable.infos.into_iter().map(with_outer_module).collect(),
+            products: adaptable.products,
             device: checkpoint.device().clone(),
             dtype: keys.dtype(),
         };
@@ -117,7 +119,7 @@ impl Clip {
 
     /// ids: one row per prompt, all of one length of at most `max_position_embeddings`.
     pub fn forward(&self, ids: &[Vec<u32>], adapters: &AdapterSet) -> Result<ClipOutput> {
-        let paths = SidePaths::new(adapters, self.dtype)?;
+        let paths = SidePaths::new(adapters, &self.products, self.dtype)?;
         let tokens = ids.first().map_or(0, Vec::len);
         let embedded = embed(&self.token_embedding, ids, &self.device)?;
         let mut x = embedded.broadcast_add(&self.position_embedding.narrow(0, 0, tokens)?)?;

@@ -11,7 +11,7 @@ use crate::{
     hub::{self, Destination, Hub, Order, Stage, Token},
     store::{Owner, Store, now},
 };
-use app::api::{AdapterId, Publication, PublishRequest, PublishReview, PublishState};
+use app::api::{AdapterId, Publication, PublishRequest, PublishReview, PublishState, Publisher};
 use draft::Draft;
 use std::{
     collections::HashMap,
@@ -49,7 +49,7 @@ impl Publishing {
             licences: draft::licences(),
             published,
             state: self.state(adapter),
-            has_token: self.settings.token.is_some(),
+            publisher: self.publisher(),
             hub: self.settings.endpoint.clone(),
         })
     }
@@ -59,7 +59,7 @@ impl Publishing {
     }
 
     /// Checks everything that can be checked here, then goes on in the background.
-    pub async fn start(&self, owner: &Owner, adapter: &AdapterId, request: PublishRequest, token: Option<String>) -> Result<()> {
+    pub async fn start(&self, owner: &Owner, adapter: &AdapterId, request: PublishRequest, token: Option<Token>) -> Result<()> {
         let info = self.store.adapter(owner, adapter).await?;
         if info.training {
             return Err(Error::refused(format!(
@@ -81,7 +81,8 @@ impl Publishing {
     }
 
     /// Takes an adapter off the Hub.
-    pub async fn unpublish(&self, owner: &Owner, adapter: &AdapterId, repo: &str, token: Option<String>) -> Result<()> {
+    pub async fn unpublish(&self, owner: &Owner, adapter: &AdapterId, repo: &str, token: Option<Token>) -> Result<()> {
+        self.store.adapter(owner, adapter).await?;
         let published = self.store.publications(owner, adapter).await?;
         if !published.iter().any(|publication| publication.repo == repo) {
             return Err(Error::refused("This adapter was not published there."));
@@ -92,10 +93,14 @@ impl Publishing {
         Ok(self.store.forget_publication(owner, adapter, repo).await?)
     }
 
-    /// With the token that was typed, or else the configured one.
-    fn hub(&self, typed: Option<String>) -> Result<Hub> {
-        let typed = typed.filter(|text| !text.trim().is_empty()).map(|text| Token::new(&text)).transpose()?;
-        let token = typed.or_else(|| self.settings.token.clone());
+    /// Whose token is used when none comes along.
+    fn publisher(&self) -> Publisher {
+        if self.settings.token.is_some() { Publisher::Machine } else { Publisher::Typed }
+    }
+
+    /// With the token that came along, or else the configured one.
+    fn hub(&self, token: Option<Token>) -> Result<Hub> {
+        let token = token.or_else(|| self.settings.token.clone());
         let ask =
             || Error::refused(format!("A token with write access is needed; make one at {}/settings/tokens.", self.settings.endpoint));
         Ok(Hub::new(&self.settings.endpoint, token.ok_or_else(ask)?)?)

@@ -6,7 +6,7 @@ use crate::store::{self, Owner, new_id, now};
 use app::api::{AdapterInfo, ApiResult};
 use std::sync::Arc;
 
-pub async fn add(state: &AppState, received: Received) -> ApiResult<AdapterInfo> {
+pub async fn add(state: &AppState, owner: &Owner, received: Received) -> ApiResult<AdapterInfo> {
     let [file] = received.files.as_slice() else {
         return Err(refuse("Choose one adapter file, such as pytorch_lora_weights.safetensors."));
     };
@@ -15,6 +15,7 @@ pub async fn add(state: &AppState, received: Received) -> ApiResult<AdapterInfo>
     let trigger = received.text("trigger").map(checks::trigger).transpose()?.flatten();
     let bytes = Arc::new(tokio::fs::read(file).await.map_err(store::Error::from)?);
     let fitting = state.jobs.try_adapter(&name, bytes.clone()).await?;
+    state.jobs.check_fits(owner, bytes.len() as u64).await?;
     let info = AdapterInfo {
         id: new_id(),
         name,
@@ -31,6 +32,6 @@ pub async fn add(state: &AppState, received: Received) -> ApiResult<AdapterInfo>
         base_model: fitting.base_model,
         created_at: now(),
     };
-    state.jobs.store.add_adapter(&Owner::local(), &info, &fitting.recipe, Arc::unwrap_or_clone(bytes)).await?;
+    state.jobs.store.add_adapter(owner, &info, &fitting.recipe, Arc::unwrap_or_clone(bytes)).await?;
     Ok(info)
 }

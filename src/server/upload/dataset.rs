@@ -7,11 +7,11 @@ use app::api::{ApiResult, DatasetId, DatasetInfo};
 use std::path::{Path, PathBuf};
 
 /// `files` (pictures, captions, or one zip) become a new set, or join `dataset`.
-pub async fn add(state: &AppState, received: Received) -> ApiResult<DatasetInfo> {
-    let (store, owner) = (&state.jobs.store, Owner::local());
+pub async fn add(state: &AppState, owner: &Owner, received: Received) -> ApiResult<DatasetInfo> {
+    let store = &state.jobs.store;
     let target = received.text("dataset").map(|id| DatasetId::from(id.to_owned()));
     let present = match &target {
-        Some(id) => Some(store.dataset(&owner, id).await?),
+        Some(id) => Some(store.dataset(owner, id).await?),
         None => None,
     };
     let trigger = match (received.text("trigger"), &present) {
@@ -22,14 +22,15 @@ pub async fn add(state: &AppState, received: Received) -> ApiResult<DatasetInfo>
     let name = received.text("name").map(checks::name).transpose()?;
     let (source, given_name) = source(&received)?;
     let items = import::read(source, trigger.clone()).await?;
+    state.jobs.check_fits(owner, import::bytes(&items)).await?;
     let id = match target {
         Some(id) => {
-            store.extend_dataset(&owner, &id, items).await?;
+            store.extend_dataset(owner, &id, items).await?;
             id
         }
-        None => store.create_dataset(&owner, name.as_deref().unwrap_or(&given_name), trigger.as_deref(), items).await?,
+        None => store.create_dataset(owner, name.as_deref().unwrap_or(&given_name), trigger.as_deref(), items).await?,
     };
-    Ok(store.dataset(&owner, &id).await?)
+    Ok(store.dataset(owner, &id).await?)
 }
 
 /// The zip, or the folder of loose files; and a name for the set.

@@ -1,11 +1,11 @@
 //! `POST /upload/…`: files from a visitor, streamed to a folder of their own, bounded before anything is decoded.
 
-mod adapter;
-mod dataset;
-mod receive;
+pub mod adapter;
+pub mod dataset;
+pub mod receive;
 
 use super::AppState;
-use super::error::Refusal;
+use super::{error::Refusal, visitor::Visitor};
 use app::api::{ApiResult, limits};
 use axum::{
     Json, Router,
@@ -18,24 +18,30 @@ use receive::Received;
 use serde::Serialize;
 
 pub fn routes() -> Router<AppState> {
-    // The fields around the files take some room too.
-    const AROUND: usize = 1 << 20;
-    let limit = DefaultBodyLimit::max(limits::MAX_UPLOAD_BYTES as usize + AROUND);
-    Router::new().route("/upload/dataset", post(dataset_files)).route("/upload/adapter", post(adapter_file)).layer(limit)
+    Router::new().route("/upload/dataset", post(dataset_files)).route("/upload/adapter", post(adapter_file)).layer(limit())
 }
 
-async fn dataset_files(State(state): State<AppState>, headers: HeaderMap, form: Multipart) -> Response {
+/// Of a form with files.
+pub fn limit() -> DefaultBodyLimit {
+    // The fields around the files take some room too.
+    const AROUND: usize = 1 << 20;
+    DefaultBodyLimit::max(limits::MAX_UPLOAD_BYTES as usize + AROUND)
+}
+
+async fn dataset_files(State(state): State<AppState>, visitor: Visitor, headers: HeaderMap, form: Multipart) -> Response {
     let result = async {
-        let received = Received::read(&state.jobs.store, form).await?;
-        dataset::add(&state, received).await
+        let owner = visitor.maker()?;
+        let received = Received::read(&state.jobs, &owner, form).await?;
+        dataset::add(&state, &owner, received).await
     };
     respond(&headers, result.await, |set| format!("/train?dataset={}", set.id), "/train")
 }
 
-async fn adapter_file(State(state): State<AppState>, headers: HeaderMap, form: Multipart) -> Response {
+async fn adapter_file(State(state): State<AppState>, visitor: Visitor, headers: HeaderMap, form: Multipart) -> Response {
     let result = async {
-        let received = Received::read(&state.jobs.store, form).await?;
-        adapter::add(&state, received).await
+        let owner = visitor.maker()?;
+        let received = Received::read(&state.jobs, &owner, form).await?;
+        adapter::add(&state, &owner, received).await
     };
     respond(&headers, result.await, |_| "/adapters".to_owned(), "/adapters")
 }

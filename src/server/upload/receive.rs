@@ -1,7 +1,10 @@
 //! A multipart form → fields in memory, files in a folder that is gone when this is dropped.
 
 use super::super::error::refuse;
-use crate::store::{self, Store};
+use crate::{
+    jobs::Jobs,
+    store::{self, Owner},
+};
 use app::api::{ApiError, ApiResult, limits};
 use axum::extract::{
     Multipart,
@@ -24,10 +27,11 @@ const LONGEST_FIELD: usize = 64 << 10;
 const MOST_FILES: usize = 2 * limits::MAX_DATASET_PICTURES + 1;
 
 impl Received {
-    pub async fn read(store: &Store, mut form: Multipart) -> ApiResult<Self> {
-        let mut received = Self { fields: HashMap::new(), files: Vec::new(), folder: store.incoming()? };
+    /// No more than may come at once, nor than this owner may still keep.
+    pub async fn read(jobs: &Jobs, owner: &Owner, mut form: Multipart) -> ApiResult<Self> {
+        let mut bytes_left = jobs.storage_left(owner).await?.min(limits::MAX_UPLOAD_BYTES);
+        let mut received = Self { fields: HashMap::new(), files: Vec::new(), folder: jobs.store.incoming()? };
         std::fs::create_dir(received.folder()).map_err(store::Error::from)?;
-        let mut bytes_left = limits::MAX_UPLOAD_BYTES;
         while let Some(field) = form.next_field().await.map_err(broken)? {
             match field.file_name().map(str::to_owned) {
                 // A form whose file field was left empty sends a file without a name.
@@ -95,7 +99,8 @@ impl Received {
 }
 
 fn too_large() -> ApiError {
-    ApiError::new(413, format!("The upload is larger than {} MiB; send fewer or smaller files.", limits::MAX_UPLOAD_BYTES >> 20))
+    let most = limits::MAX_UPLOAD_BYTES >> 20;
+    ApiError::new(413, format!("The upload is larger than {most} MiB, or than your storage has room for; send fewer or smaller files."))
 }
 
 fn broken(error: MultipartError) -> ApiError {

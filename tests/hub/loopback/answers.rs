@@ -51,10 +51,12 @@ impl State {
     /// The repository, if this token may write there.
     pub fn writable(&mut self, id: &str, token: &str, account: &Account) -> Answer<&mut Repo> {
         let Some(repo) = self.repos.get_mut(id) else { return refuse(StatusCode::NOT_FOUND, "RepoNotFound", "Repository not found") };
+        let own = id.starts_with(&format!("{}/", account.name));
+        let by_the_app = self.accounts.get(&repo.made_by).is_some_and(|maker| maker.role == Role::Contribute);
         let allowed = match account.role {
             Role::Read => false,
-            Role::Write => id.starts_with(&format!("{}/", account.name)),
-            Role::Contribute => repo.made_by == token,
+            Role::Write => own,
+            Role::Contribute => own && by_the_app,
         };
         if allowed { Ok(repo) } else { refuse(StatusCode::FORBIDDEN, "", format!("The token {token} has not the required permissions")) }
     }

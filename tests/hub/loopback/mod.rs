@@ -1,9 +1,10 @@
-//! A Hub on this machine for tests: the documented protocol with its scopes, and faults on demand. It keeps everything in memory.
+//! A Hub on this machine for tests: the documented protocol with its scopes, sign-in, and faults on demand. It keeps everything in memory.
 
 mod answers;
 mod content;
 mod faults;
 mod large_files;
+pub mod oauth;
 mod repositories;
 
 pub use faults::Fault;
@@ -15,6 +16,7 @@ use axum::{
 };
 use bytes::Bytes;
 use faults::Faults;
+use oauth::OAuth;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard},
@@ -51,6 +53,7 @@ pub struct State {
     /// Bytes of a part; `None` takes large files whole.
     pub part_size: Option<usize>,
     commits: usize,
+    pub oauth: OAuth,
 }
 
 #[derive(Clone)]
@@ -63,7 +66,7 @@ pub struct Account {
 pub enum Role {
     Read,
     Write,
-    /// OAuth's `contribute-repos`: repositories that the token made itself.
+    /// OAuth's `contribute-repos`: repositories that the app made for this person.
     Contribute,
 }
 
@@ -165,6 +168,7 @@ fn router(shared: Shared) -> Router {
         .route("/verify", post(large_files::verify))
         .route("/storage/{oid}", put(large_files::put_whole).get(large_files::get_object).post(large_files::complete))
         .route("/storage/{oid}/{part}", put(large_files::put_part))
+        .merge(oauth::routes())
         .layer(axum::extract::DefaultBodyLimit::max(64 << 20))
         .layer(from_fn_with_state(shared.clone(), faults::strike))
         .with_state(shared)

@@ -10,12 +10,12 @@ use leptos::prelude::*;
 
 #[component]
 pub fn PublishFields(review: PublishReview, refused: Signal<Option<String>>) -> impl IntoView {
-    let PublishReview { adapter, request, choices, licences, has_token, hub, state, .. } = review;
+    let PublishReview { adapter, request, choices, licences, publisher, hub, state, .. } = review;
     let busy = state.is_some_and(|state| state.active);
     let PublishRequest { repo, private, replace, title, trigger, base_model, licence, rights, pictures } = request;
     view! {
         <form id="publish-form" class="form" action="/api/start_publishing" method="post" aria-label="Publication">
-            <input type="hidden" name="adapter" value=adapter.id.0/>
+            <input type="hidden" name="adapter" value=adapter.id.0.clone()/>
             <input type="hidden" name="form[reviewed]" value="1"/>
             <TextField name="repo" label="Name on the Hub" value=repo limit=200 hint="Under your own account; write ORGANISATION/NAME for another one."/>
             <Visibility private/>
@@ -33,7 +33,7 @@ pub fn PublishFields(review: PublishReview, refused: Signal<Option<String>>) -> 
                 <p class="hint" id="rights-hint">"Stands on the card, in your words: such as “Painted by me” or “In the public domain”."</p>
             </div>
             <Pictures choices chosen=pictures/>
-            <TokenField id="publish-token" has_token hub/>
+            <TokenField id="publish-token" publisher adapter=adapter.id hub/>
             <ErrorNote message=refused/>
             <div class="form-actions publish-actions">
                 <button type="submit" class="button" formaction="/api/show_card" formnovalidate=true>"Show the card"</button>

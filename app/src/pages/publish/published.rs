@@ -1,8 +1,9 @@
 //! Where the adapter is already, and how to take it off.
 
-use crate::api::{Publication, PublishReview};
+use crate::api::{AdapterId, Publication, PublishReview, Publisher};
 use crate::components::Confirm;
 use crate::format;
+use crate::forms::{publish_page, sign_in_href};
 use leptos::prelude::*;
 
 #[component]
@@ -10,10 +11,10 @@ pub fn PublishedList(review: PublishReview) -> impl IntoView {
     if review.published.is_empty() {
         return ().into_any();
     }
-    let (adapter, has_token, hub) = (review.adapter.id.0, review.has_token, review.hub);
+    let (adapter, publisher, hub) = (review.adapter.id, review.publisher, review.hub);
     let rows = review.published.into_iter().enumerate().map(|(index, publication)| {
         let Publication { repo, url, commit, private, published_at } = publication;
-        let (adapter, hub) = (adapter.clone(), hub.clone());
+        let (adapter, publisher, hub) = (adapter.clone(), publisher.clone(), hub.clone());
         let seen = if private { "private" } else { "public" };
         let facts = format!("{seen} · {} · commit {}", format::date(published_at), commit.chars().take(8).collect::<String>());
         view! {
@@ -25,9 +26,9 @@ pub fn PublishedList(review: PublishReview) -> impl IntoView {
                 </p>
                 <Confirm label="Unpublish" warning=format!("{repo} is deleted on the Hub, with every version of it. The adapter stays here.")>
                     <form action="/api/unpublish_adapter" method="post" class="form">
-                        <input type="hidden" name="adapter" value=adapter/>
+                        <input type="hidden" name="adapter" value=adapter.0.clone()/>
                         <input type="hidden" name="repo" value=repo.clone()/>
-                        <TokenField id=format!("unpublish-token-{index}") has_token hub/>
+                        <TokenField id=format!("unpublish-token-{index}") publisher adapter hub/>
                         <button type="submit" class="button danger">"Delete it on the Hub"</button>
                     </form>
                 </Confirm>
@@ -43,12 +44,28 @@ pub fn PublishedList(review: PublishReview) -> impl IntoView {
     .into_any()
 }
 
-/// Asked for where none is configured; used once.
+/// With whose token: asked for where there is none, and used once; or with what to do to have a permission of one's own.
 #[component]
-pub fn TokenField(#[prop(into)] id: String, has_token: bool, hub: String) -> impl IntoView {
-    if has_token {
-        return view! { <p class="hint">"The token that is configured on this machine is used."</p> }.into_any();
+pub fn TokenField(#[prop(into)] id: String, publisher: Publisher, adapter: AdapterId, hub: String) -> impl IntoView {
+    match publisher {
+        Publisher::Typed => view! { <Typed id hub/> }.into_any(),
+        Publisher::Machine => view! { <p class="hint">"The token that is configured on this machine is used."</p> }.into_any(),
+        Publisher::SignedIn(username) => view! { <p class="hint">{format!("With your own permission, as {username}.")}</p> }.into_any(),
+        Publisher::SignIn(why) => view! {
+            <p class="note">
+                {why}
+                " "
+                <a href=sign_in_href(&publish_page(&adapter), true) rel="external">
+                    "Sign in"
+                </a>
+            </p>
+        }
+        .into_any(),
     }
+}
+
+#[component]
+fn Typed(id: String, hub: String) -> impl IntoView {
     let hint = format!("{id}-hint");
     view! {
         <div class="field">

@@ -1,4 +1,4 @@
-//! Beside a layer what is no LoRA pair: LoHa and LoKr, whose ΔW is made for the product, and DoRA, W' = lengths ⊙ (W + ΔW) / |W + ΔW|.
+//! DoRA beside a layer: W' = lengths ⊙ (W + ΔW) / |W + ΔW|, as what it adds to x·Wᵀ.
 //!
 //! With gain s = lengths / |W + ΔW| for each row, (W' − W)·x = (s − 1)⊙(W·x) + s⊙(ΔW·x); for each column s meets x instead.
 //! PEFT `tuners/lora/dora.py`; LyCORIS `apply_weight_decompose`.
@@ -6,65 +6,46 @@
 use super::{Linear, Slot, ranges};
 use crate::{
     Result,
-    adapter::{Axis, Change, Other, SidePaths},
+    adapter::{Axis, Change, Dora},
     ops::{self, Activation},
 };
 use candle_core::{D, DType, Tensor};
-use std::sync::Arc;
 
 impl Linear {
-    pub(super) fn has_others(&self, paths: &SidePaths) -> bool {
-        self.slots.iter().any(|slot| !paths.others(slot.id).is_empty())
-    }
-
-    /// Adds to y, which holds x·Wᵀ + b and nothing else yet.
-    pub(super) fn add_others(&self, y: &Tensor, parts: &[&Activation], paths: &SidePaths) -> Result<()> {
-        if !self.has_others(paths) {
-            return Ok(());
+    /// Adds strength·(s − 1)⊙(x·Wᵀ) of every DoRA change to y, which holds x·Wᵀ + b and nothing else yet. Returns s for each change that has one.
+    pub(super) fn add_lengths(&self, y: &Tensor, parts: &[&Activation], changes: &[Change]) -> Result<Vec<Option<Tensor>>> {
+        let mut gains = Vec::new();
+        let mut rows: Vec<(Slot, Tensor, Tensor)> = Vec::new();
+        for change in changes {
+            let Some(dora) = &change.dora else {
+                gains.push(None);
+                continue;
+            };
+            let slot = self.slots[change.slot];
+            let gain = self.gain(slot, dora)?;
+            let more = ((&gain - 1.0)? * dora.strength)?;
+            let (made, factor) = match dora.magnitude.of {
+                Axis::Outputs => (self.without_bias(slot, y)?, more),
+                Axis::Inputs => (self.of_scaled(slot, parts, &more)?, Tensor::ones(slot.count, DType::F32, y.device())?),
+            };
+            rows.push((slot, made, factor));
+            gains.push(Some(gain));
         }
-        self.add_lengths(y, parts, paths)?;
-        for (slot, other) in self.others(paths) {
-            let (y, gain) = (slot.of(y)?, other.axis().map(|axis| self.gain(slot, other, axis)).transpose()?);
-            match other.change(gain.as_ref(), y.dtype())? {
-                Change::Pair { a, b, scale } => ops::add_lora_up(&y, &self.hidden(parts, &a)?, &b, scale)?,
-                Change::Matrix { delta, scale } => {
-                    for (x, delta) in parts.iter().zip(self.columns(&delta)) {
-                        ops::add_lora_up(&y, x.values()?, &delta?, scale)?;
-                    }
-                }
-            }
+        for (slot, made, factor) in &rows {
+            ops::add_columns(&slot.of(y)?, made, factor)?;
         }
-        Ok(())
-    }
-
-    fn others<'a>(&'a self, paths: &'a SidePaths) -> impl Iterator<Item = (Slot, &'a Arc<Other>)> {
-        self.slots.iter().flat_map(|&slot| paths.others(slot.id).iter().map(move |other| (slot, other)))
-    }
-
-    /// Adds strength·(s − 1)⊙(x·Wᵀ) of every DoRA, made of what W alone has made before any is added.
-    fn add_lengths(&self, y: &Tensor, parts: &[&Activation], paths: &SidePaths) -> Result<()> {
-        let mut terms = Vec::new();
-        for (slot, other) in self.others(paths) {
-            let Some(axis) = other.axis() else { continue };
-            let more = ((self.gain(slot, other, axis)? - 1.0)? * other.strength)?;
-            terms.push(match axis {
-                Axis::Outputs => (slot, self.without_bias(slot, y)?, more),
-                Axis::Inputs => (slot, self.of_scaled(slot, parts, &more)?, Tensor::ones(slot.count, DType::F32, y.device())?),
-            });
-        }
-        terms.iter().try_for_each(|(slot, made, gain)| ops::add_columns(&slot.of(y)?, made, gain))
+        Ok(gains)
     }
 
     /// s, found once for each mounted adapter.
-    fn gain(&self, slot: Slot, other: &Other, axis: Axis) -> Result<Tensor> {
-        if let Some(gain) = other.gain.get() {
+    fn gain(&self, slot: Slot, dora: &Dora) -> Result<Tensor> {
+        if let Some(gain) = dora.gain.get() {
             return Ok(gain.clone());
         }
-        let magnitude = other.delta.magnitude.as_ref().expect("an axis of lengths");
-        let lengths = self.lengths(slot, &other.delta.update.matrix()?.to_dtype(DType::F32)?, axis)?;
+        let lengths = self.lengths(slot, &dora.update.matrix()?.to_dtype(DType::F32)?, dora.magnitude.of)?;
         // A row or column of zeros has no direction to keep.
-        let gain = (&magnitude.values / lengths.maximum(1e-12f64)?)?;
-        Ok(other.gain.get_or_init(|| gain).clone())
+        let gain = (&dora.magnitude.values / lengths.maximum(1e-12f64)?)?;
+        Ok(dora.gain.get_or_init(|| gain).clone())
     }
 
     /// The lengths of the rows or columns of W + ΔW. delta: [out, in] f32
