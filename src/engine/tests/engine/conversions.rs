@@ -35,7 +35,8 @@ fn reopened(out: &Path) -> Model {
         vae: Some(parts.join("ae.safetensors")),
         base: Some(crate::fixtures::MODEL.into()),
     };
-    Model::open(out, if out.is_dir() { &Chosen { base: None, t5: None, ..chosen } } else { &chosen }).unwrap()
+    let chosen = if out.is_dir() { Chosen { base: None, t5: None, ..chosen } } else { chosen };
+    Model::open(out, &chosen).unwrap()
 }
 
 fn velocity(model: &Model) -> Tensor {
