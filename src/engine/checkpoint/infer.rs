@@ -25,11 +25,13 @@ fn transformer(tensors: &Tensors) -> Result<Value> {
     let [_, joint] = shape(tensors, "context_embedder.weight")?;
     let [_, pooled] = shape(tensors, "time_text_embed.text_embedder.linear_1.weight")?;
     let [head] = shape(tensors, "transformer_blocks.0.attn.norm_q.weight")?;
-    let blocks = |name: &str, layer: &str| count(|i| tensors.has(&format!("{name}.{i}.{layer}.weight")));
+    // A block of which one layer is missing still counts, so that the layer is missed when it is asked for.
+    let blocks =
+        |name: &str, norm: &str| count(|i| ["attn.to_q", norm].iter().any(|layer| tensors.has(&format!("{name}.{i}.{layer}.weight"))));
     Ok(json!({
         "in_channels": channels,
-        "num_layers": blocks("transformer_blocks", "attn.to_q"),
-        "num_single_layers": blocks("single_transformer_blocks", "attn.to_q"),
+        "num_layers": blocks("transformer_blocks", "norm1.linear"),
+        "num_single_layers": blocks("single_transformer_blocks", "norm.linear"),
         "attention_head_dim": head,
         "num_attention_heads": dim / head.max(1),
         "joint_attention_dim": joint,
