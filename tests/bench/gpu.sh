@@ -15,10 +15,10 @@ python=${PEER_PYTHON:-python3}
 
 # The CUDA libraries that the program was linked with, wherever this machine keeps them.
 if ! "$ATELIER" --version >/dev/null 2>&1; then
-    LD_LIBRARY_PATH=$(find / \( -name libcublas.so.13 -o -name libcublasLt.so.13 -o -name libcurand.so.10 -o -name libnvrtc.so.13 -o -name libcudart.so.13 \
+    ATELIER_LIBRARIES=$(find / \( -name libcublas.so.13 -o -name libcublasLt.so.13 -o -name libcurand.so.10 -o -name libnvrtc.so.13 -o -name libcudart.so.13 \
         -o -name libcudnn.so.9 -o -name libcuda.so.1 \) -not -path '/proc/*' -not -path '*compat*' -exec dirname {} + 2>/dev/null | sort -u | paste -sd:)
-    export LD_LIBRARY_PATH
-    "$ATELIER" --version >/dev/null
+    export ATELIER_LIBRARIES
+    LD_LIBRARY_PATH=$ATELIER_LIBRARIES "$ATELIER" --version >/dev/null
 fi
 
 if [ -n "${PEER_WHEELS:-}" ]; then

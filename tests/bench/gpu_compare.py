@@ -38,10 +38,11 @@ def parse():
     return parser.parse_args()
 
 
-def heard(command):
+def heard(command, libraries=None):
     """The JSON that a command prints; None where it failed, which is no reason to lose the rest."""
     print("  " + " ".join(command), file=sys.stderr, flush=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE)
+    found = {"LD_LIBRARY_PATH": libraries} if libraries else {}
+    done = subprocess.run(command, stdout=subprocess.PIPE, env={**os.environ, **found})
     if done.returncode != 0:
         print(f"  left with {done.returncode}", file=sys.stderr)
         return None
@@ -53,7 +54,8 @@ def atelier(arguments, mode, precision, policy, sizes):
     command = [ATELIER, "bench", mode, "--synthetic", "flux-dev", "--device", "cuda:0", "--precision", precision, "--json"]
     command += ["--size", ",".join(sizes), "--repeat", str(arguments.repeat)]
     command += ["--policy", policy] if mode == "train" else ["--steps", str(arguments.steps)]
-    return heard(command) or []
+    # torch brings libraries of its own.
+    return heard(command, os.environ.get("ATELIER_LIBRARIES")) or []
 
 
 def ours(arguments, bars):
@@ -73,8 +75,10 @@ def theirs(arguments, bars):
     cases = sorted({peer[0] for _, peer, *_ in bars if peer})
     cases += ["generate.bf16.compiled"] if arguments.compiled else []
     cases += ["parts"] if "generate" in arguments.cases else []
-    told = heard([sys.executable, str(HERE / "gpu_peer.py"), *cases, "--repeat", str(arguments.repeat)])
-    return told or {"measured": []}
+    # A process each: a fault of the GPU ends one case only.
+    peer = [sys.executable, str(HERE / "gpu_peer.py"), "--repeat", str(arguments.repeat)]
+    told = [one for one in (heard([*peer, case]) for case in cases) if one]
+    return {**(told[0] if told else {}), "measured": [measured for one in told for measured in one["measured"]]}
 
 
 def reference(told, subject, peer):

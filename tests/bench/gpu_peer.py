@@ -215,8 +215,9 @@ def main():
                 measured.append(one)
                 print(f"{case}: {one['step_s']:.4f} s", file=sys.stderr)
         except Exception:
-            # The other cases are worth having without this one.
+            # What was measured before is worth having.
             traceback.print_exc()
+            break
         clear()
     print(json.dumps({"torch": torch.__version__, "device": torch.cuda.get_device_name(0), "measured": measured}))
 
