@@ -114,6 +114,8 @@ async fn framed(page: &Page, studio: &Studio, typed: bool) -> Result<()> {
     driver.switch_to_window(tab).await?;
     page.press_on("#agree").await?;
     let code = page.see("#handover-code").await?.text().await?;
+    // It speaks once it is alive.
+    page.see("body[data-ready]").await?;
     page.photograph("sign-in-code").await?;
     driver.close_window().await?;
     driver.switch_to_window(opener).await?;
