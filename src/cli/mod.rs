@@ -5,6 +5,7 @@ mod arguments;
 mod bench;
 mod compare;
 mod doctor;
+mod export;
 mod fault;
 mod generate;
 mod machine;
@@ -45,6 +46,7 @@ enum Command {
     Train(train::Arguments),
     Compare(compare::Arguments),
     Publish(publish::Arguments),
+    Export(export::Arguments),
     Parity(parity::Arguments),
     Bench(bench::Arguments),
     Doctor(doctor::Arguments),
@@ -74,6 +76,7 @@ fn run(command: &Command, started: Instant) -> Result<ExitCode> {
         Command::Train(arguments) => train::run(arguments, started),
         Command::Compare(arguments) => compare::run(arguments, started),
         Command::Publish(arguments) => publish::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
         Command::Parity(arguments) => parity::run(arguments),
         Command::Bench(arguments) => bench::run(arguments, started),
         Command::Doctor(arguments) => doctor::run(arguments),

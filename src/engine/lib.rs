@@ -3,6 +3,7 @@
 //! Knows no async, no database, no HTTP and no environment. Read it in the order of [`pipeline`].
 
 pub mod adapter;
+pub mod bfl;
 pub mod checkpoint;
 mod cores;
 #[cfg(feature = "cuda")]
@@ -14,6 +15,7 @@ pub mod flops;
 pub mod latents;
 pub mod linear;
 pub mod memory;
+pub mod mounting;
 pub mod ops;
 pub mod params;
 pub mod pipeline;
@@ -27,10 +29,11 @@ pub mod text_encoder;
 pub mod transformer;
 pub mod vae;
 
-pub use adapter::{Adapter, AdapterSet, Coverage, LoraPair};
+pub use adapter::{Adapter, AdapterSet, Coverage, Delta, LoraPair};
 pub use candle_core::{DType, Device, Tensor};
 pub use checkpoint::Model;
 pub use error::{Error, Result};
+pub use mounting::Mounted;
 pub use params::GenerateParams;
 pub use pipeline::{Generation, Pipeline};
 pub use precision::Precision;

@@ -7,7 +7,7 @@ mod activations;
 mod layers;
 mod refusal;
 
-pub use activations::decoding;
+pub use activations::{decoding, encoding_pictures};
 pub use layers::layers;
 pub use refusal::{CARDS, check};
 

@@ -59,6 +59,7 @@ impl Scheduler {
     pub fn load(model: &Model) -> Result<Self> {
         match model {
             Model::Folder(folder) => Self::read(folder),
+            Model::Assembly(assembly) => assembly.config("scheduler"),
             Model::Synthetic(synthetic) => Ok(synthetic.config("scheduler")),
         }
     }

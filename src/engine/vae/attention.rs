@@ -28,11 +28,11 @@ impl Attention {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (b, c, h, w) = x.dims4()?;
         // (b, c, h, w) -> (b, h·w, c)
-        let places = self.group_norm.forward(x)?.reshape((b, c, h * w))?.transpose(1, 2)?.contiguous()?;
+        let places = self.group_norm.forward(x)?.permute((0, 2, 3, 1))?.reshape((b, h * w, c))?;
         let attended = one_head(&self.to_q.apply(&places)?, &self.to_k.apply(&places)?, &self.to_v.apply(&places)?)?;
         // (b, h·w, c) -> (b, c, h, w)
-        let y = self.to_out.apply(&attended)?.transpose(1, 2)?.reshape((b, c, h, w))?;
-        Ok((x + y)?)
+        let y = self.to_out.apply(&attended)?.reshape((b, h, w, c))?.permute((0, 3, 1, 2))?;
+        ops::add_maps(x, &y)
     }
 }
 

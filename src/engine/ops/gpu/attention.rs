@@ -18,7 +18,8 @@ pub fn packed_attention(qkv: &Tensor, keep_log_sum_exp: bool) -> Result<Attended
 }
 
 pub fn packed_attention_gradient(qkv: &Tensor, attended: &Attended, g: &Tensor) -> Result<Tensor> {
-    /// A training that is stopped and resumed ends with the same bits as one that was not.
+    /// A training that is stopped and resumed ends with the same bits as one that was not. Sums in any order would take 0.275 instead of
+    /// 0.349 ms for FLUX's 24 heads and 2048 tokens on an H100, two hundredths of a step.
     const REPRODUCIBLE: bool = true;
     let (qkv, g, (.., heads, _)) = (qkv.contiguous()?, g.contiguous()?, qkv.dims5()?);
     if !is_fused(&qkv)? {

@@ -2,8 +2,11 @@
 
 mod adapters;
 mod fixtures;
+mod foreign_adapters;
+mod foreign_models;
 mod golden;
 mod gradients;
 mod plain_transformer;
 mod properties;
 mod refusals;
+mod tiny;
