@@ -274,8 +274,9 @@ impl Program {
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let program = Self { child, address: format!("http://127.0.0.1:{port}") };
         let deadline = Instant::now() + Duration::from_secs(60);
-        while reqwest::get(format!("{}/health", program.address)).await.is_err() {
-            assert!(Instant::now() < deadline, "no answer within a minute");
+        // It answers at once, and is a studio when it says so.
+        while !reqwest::get(format!("{}/health", program.address)).await.is_ok_and(|answer| answer.status().is_success()) {
+            assert!(Instant::now() < deadline, "no studio within a minute");
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
         hub.oauth(|oauth| oauth.redirects.push(format!("http://localhost:{port}/sign-in/callback")));

@@ -144,7 +144,7 @@ async fn authorize(State(shared): State<Shared>, Query(query): Query<Fields>) ->
 async fn frame(Query(query): Query<Fields>) -> Html<String> {
     let address = field(&query, "address").replace('"', "&quot;");
     Html(format!(
-        "<!DOCTYPE html><title>Loopback hub</title><style>iframe{{width:100%;height:48rem;border:1px solid}}</style>         <h1>Loopback hub</h1><iframe src=\"{address}\" title=\"Space\"></iframe>"
+        "<!DOCTYPE html><title>Loopback hub</title><link rel=\"icon\" href=\"data:,\"><style>iframe{{width:100%;height:48rem;border:1px solid}}</style>         <h1>Loopback hub</h1><iframe src=\"{address}\" title=\"Space\"></iframe>"
     ))
 }
 
@@ -153,7 +153,7 @@ fn ask(query: &Fields, isolated: bool) -> Response {
     let query = reqwest::Url::parse_with_params("http://x/", query).unwrap().query().unwrap_or_default().replace('&', "&amp;");
     let opener = if isolated { "same-origin" } else { "unsafe-none" };
     let page = Html(format!(
-        "<!DOCTYPE html><title>Loopback hub</title><h1>Loopback hub</h1><p>Atelier would like to know who you are.</p>\
+        "<!DOCTYPE html><title>Loopback hub</title><link rel=\"icon\" href=\"data:,\"><h1>Loopback hub</h1><p>Atelier would like to know who you are.</p>\
          <p><a id=\"agree\" href=\"/oauth/agree?{query}\">Agree</a> <a id=\"refuse\" href=\"/oauth/agree?refuse=1&amp;{query}\">Refuse</a></p>"
     ));
     ([("cross-origin-opener-policy", opener)], page).into_response()
