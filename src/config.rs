@@ -368,6 +368,7 @@ mod tests {
             assert!(!ApiKeys::read(bad).unwrap_err().contains(bad));
         }
     }
+
     #[test]
     fn a_public_address_is_a_site_that_is_encrypted_or_here() {
         let space: PublicAddress = "https://ada-atelier.hf.space".parse().unwrap();
