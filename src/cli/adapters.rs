@@ -66,6 +66,13 @@ pub fn load(wanted: &[Wanted], pipeline: &Pipeline) -> Result<Vec<Loaded>> {
     Ok(loaded)
 }
 
+impl Wanted {
+    /// The adapter with its strength.
+    pub fn read(&self, device: &Device) -> Result<(Arc<Adapter>, f64)> {
+        Ok((Arc::new(read(&self.path, device)?), self.scale))
+    }
+}
+
 /// As the engine takes them.
 pub fn mounted(loaded: &[Loaded]) -> Vec<(Arc<Adapter>, f64)> {
     loaded.iter().map(|one| (one.adapter.clone(), one.used.scale)).collect()

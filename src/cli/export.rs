@@ -8,10 +8,7 @@ use super::{
 use anyhow::Result;
 use clap::Args;
 use engine::{Device, adapter::Target};
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 const EXAMPLES: &str = "Examples:
   atelier export --adapter out/mucha --format kohya --out mucha-kohya.safetensors
@@ -42,9 +39,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if out.is_dir() || out.extension().is_none_or(|end| end != "safetensors") {
         return Err(usage(format!("--out {}: give a file that ends in .safetensors", out.display())));
     }
+    output::check_writable(out)?;
     let adapter = adapters::read(&arguments.adapter, &Device::Cpu)?;
     let export = adapter.export(*format)?;
-    write(out, &export.bytes)?;
+    output::write(out, &export.bytes)?;
     if arguments.json {
         output::say_json(&serde_json::json!({
             "file": out, "format": format.name(), "read_as": adapter.layout.name(), "modules": export.modules,
@@ -58,9 +56,4 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         adapters::report_left_out(&adapter);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The file appears whole or not at all.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    engine::adapter::write_atomically(path, bytes).map_err(|error| usage(format!("--out {}: cannot be written ({error})", path.display())))
 }

@@ -4,15 +4,19 @@ mod adapters;
 mod arguments;
 mod bench;
 mod compare;
+mod convert;
 mod doctor;
 mod export;
 mod fault;
 mod generate;
+mod inspect;
 mod machine;
+mod merge;
 mod output;
 mod parity;
 mod progress;
 mod publish;
+mod quantize;
 mod recipe;
 mod serve;
 mod settings;
@@ -47,6 +51,9 @@ enum Command {
     Compare(compare::Arguments),
     Publish(publish::Arguments),
     Export(export::Arguments),
+    Merge(merge::Arguments),
+    Quantize(quantize::Arguments),
+    Inspect(inspect::Arguments),
     Parity(parity::Arguments),
     Bench(bench::Arguments),
     Doctor(doctor::Arguments),
@@ -77,6 +84,9 @@ fn run(command: &Command, started: Instant) -> Result<ExitCode> {
         Command::Compare(arguments) => compare::run(arguments, started),
         Command::Publish(arguments) => publish::run(arguments),
         Command::Export(arguments) => export::run(arguments),
+        Command::Merge(arguments) => merge::run(arguments),
+        Command::Quantize(arguments) => quantize::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Parity(arguments) => parity::run(arguments),
         Command::Bench(arguments) => bench::run(arguments, started),
         Command::Doctor(arguments) => doctor::run(arguments),

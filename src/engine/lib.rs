@@ -5,6 +5,7 @@
 pub mod adapter;
 pub mod bfl;
 pub mod checkpoint;
+pub mod convert;
 mod cores;
 #[cfg(feature = "cuda")]
 pub mod cuda;

@@ -314,6 +314,18 @@ mod tests {
         }
     }
 
+    /// The same of FLUX.1's VAE and one picture, in MiB beside the weights.
+    #[test]
+    fn peaks_of_the_vae_are_those_that_were_measured() {
+        let vae = flux_dev().vae;
+        for (predicted, measured) in
+            [(decoding(&vae, 64, 64), 320), (encoding_pictures(&vae, 64, 64), 194), (encoding_pictures(&vae, 128, 128), 775)]
+        {
+            let predicted = (predicted >> 20) as f64;
+            assert!((predicted / f64::from(measured) - 1.0).abs() < 0.1, "{predicted} instead of {measured} MiB");
+        }
+    }
+
     #[test]
     fn more_work_needs_more() {
         let sizes = flux_dev();

@@ -17,7 +17,7 @@ pub use delta::{Axis, Delta, Factor, Form, LoraPair, Magnitude, Product, Update}
 pub use export::Export;
 pub use key::Layout;
 pub(crate) use side_path::{SidePath, SidePaths, Stacked};
-pub use write::{Target, write_atomically};
+pub use write::Target;
 
 use crate::{
     Error, Result,

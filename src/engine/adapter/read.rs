@@ -6,6 +6,7 @@
 use super::{
     Adapter,
     delta::{Delta, Factor, Form, LoraPair, Magnitude, Product, Update},
+    header,
     key::{Home, Key, Layout, Role, home},
     scale::Scales,
 };
@@ -16,6 +17,9 @@ use std::{collections::BTreeMap, ops::Range, path::Path};
 
 /// PEFT's own configuration, which it saves beside its weights.
 const PEFT_CONFIG: &str = "adapter_config.json";
+
+/// Weights of a layer; FLUX.1's largest has 21504·3072. Beyond, a small file could ask for any amount of memory.
+const LARGEST: usize = 1 << 28;
 
 impl Adapter {
     /// Reads a safetensors file, with PEFT's configuration if that lies beside it.
@@ -44,6 +48,10 @@ impl Adapter {
         let mut file = File::gather(&tensors, device).map_err(refuse)?;
         // PEFT's file may lie beside adapters of others; only names as PEFT writes them are its own.
         let config = config.filter(|_| file.layout == Layout::RawPeft);
+        if file.layout == Layout::RawPeft && config.is_none() && !metadata.contains_key(header::KEY) && file.alphas().is_empty() {
+            file.left_out
+                .push((PEFT_CONFIG.into(), "PEFT's configuration is not beside the file, so alpha is taken to be the rank".into()));
+        }
         let scales = Scales::new(&metadata, config, file.alphas(), file.layout == Layout::Diffusers).map_err(refuse)?;
         let modules = file.deltas(&scales).map_err(refuse)?;
         if modules.is_empty() {
@@ -111,6 +119,11 @@ impl File {
                 continue;
             }
             let delta = delta(&name, &parts, scales.of(&name, path(&home), rank(&parts))?)?;
+            let (outputs, inputs) = delta.update.shape();
+            if outputs.saturating_mul(inputs) > LARGEST {
+                self.left_out.push((name, format!("{inputs} to {outputs} features are more than any layer of FLUX.1 has")));
+                continue;
+            }
             match placed(home, delta) {
                 Ok(placed) => {
                     for (path, delta) in placed {

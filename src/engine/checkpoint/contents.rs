@@ -27,11 +27,25 @@ pub struct Found {
     pub names: Names,
 }
 
+impl Found {
+    /// Whose names it has.
+    pub fn in_words(&self) -> String {
+        let whose = match self.names {
+            Names::Own => "diffusers' or transformers' names",
+            Names::Bfl | Names::BflVae { .. } => "BFL's names",
+            Names::Llama => "llama.cpp's names",
+        };
+        if self.prefix.is_empty() { whose.to_owned() } else { format!("{whose} after {}", self.prefix) }
+    }
+}
+
 /// How a part shows itself: a key that only it has, less what may stand before.
-const SIGNS: [(&str, &str, Names); 7] = [
+const SIGNS: [(&str, &str, Names); 8] = [
     (TRANSFORMER, "double_blocks.0.img_attn.qkv.weight", Names::Bfl),
     (TRANSFORMER, "single_transformer_blocks.0.proj_mlp.weight", Names::Own),
     (CLIP, "text_model.encoder.layers.0.self_attn.q_proj.weight", Names::Own),
+    // As newer versions of transformers save it.
+    (CLIP, "encoder.layers.0.self_attn.q_proj.weight", Names::Own),
     (T5, "encoder.block.0.layer.0.SelfAttention.q.weight", Names::Own),
     (T5, "enc.blk.0.attn_q.weight", Names::Llama),
     (VAE, "decoder.up.0.block.0.conv1.weight", Names::BflVae { levels: 4 }),

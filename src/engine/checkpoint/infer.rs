@@ -25,11 +25,13 @@ fn transformer(tensors: &Tensors) -> Result<Value> {
     let [_, joint] = shape(tensors, "context_embedder.weight")?;
     let [_, pooled] = shape(tensors, "time_text_embed.text_embedder.linear_1.weight")?;
     let [head] = shape(tensors, "transformer_blocks.0.attn.norm_q.weight")?;
-    let blocks = |name: &str, layer: &str| count(|i| tensors.has(&format!("{name}.{i}.{layer}.weight")));
+    // A block of which one layer is missing still counts, so that the layer is missed when it is asked for.
+    let blocks =
+        |name: &str, norm: &str| count(|i| ["attn.to_q", norm].iter().any(|layer| tensors.has(&format!("{name}.{i}.{layer}.weight"))));
     Ok(json!({
         "in_channels": channels,
-        "num_layers": blocks("transformer_blocks", "attn.to_q"),
-        "num_single_layers": blocks("single_transformer_blocks", "attn.to_q"),
+        "num_layers": blocks("transformer_blocks", "norm1.linear"),
+        "num_single_layers": blocks("single_transformer_blocks", "norm.linear"),
         "attention_head_dim": head,
         "num_attention_heads": dim / head.max(1),
         "joint_attention_dim": joint,
@@ -47,14 +49,15 @@ fn axes(head: usize) -> [usize; 3] {
 
 fn clip(tensors: &Tensors) -> Result<Value> {
     const HEAD: usize = 64;
-    let [vocab, width] = shape(tensors, "text_model.embeddings.token_embedding.weight")?;
-    let [positions, _] = shape(tensors, "text_model.embeddings.position_embedding.weight")?;
-    let [inner, _] = shape(tensors, "text_model.encoder.layers.0.mlp.fc1.weight")?;
+    let outer = if tensors.has("text_model.embeddings.token_embedding.weight") { "text_model." } else { "" };
+    let [vocab, width] = shape(tensors, &format!("{outer}embeddings.token_embedding.weight"))?;
+    let [positions, _] = shape(tensors, &format!("{outer}embeddings.position_embedding.weight"))?;
+    let [inner, _] = shape(tensors, &format!("{outer}encoder.layers.0.mlp.fc1.weight"))?;
     Ok(json!({
         "vocab_size": vocab,
         "hidden_size": width,
         "intermediate_size": inner,
-        "num_hidden_layers": count(|i| tensors.has(&format!("text_model.encoder.layers.{i}.mlp.fc1.weight"))),
+        "num_hidden_layers": count(|i| tensors.has(&format!("{outer}encoder.layers.{i}.mlp.fc1.weight"))),
         "num_attention_heads": width / HEAD,
         "max_position_embeddings": positions,
         "hidden_act": "quick_gelu",

@@ -119,6 +119,14 @@ impl Checkpoint {
         }
     }
 
+    /// The folder of a part in diffusers layout.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Files { config: Config::File(path), .. } => path.parent(),
+            _ => None,
+        }
+    }
+
     /// The weight files, for [`fingerprint`].
     pub fn files(&self) -> Vec<PathBuf> {
         match &self.source {

@@ -38,7 +38,7 @@ pub fn group_norm(x: Arg, weight: Arg, bias: Arg, groups: usize, epsilon: f32, s
             epsilon,
             silu: i32::from(silu),
         };
-        let (partial, factors, y, stream) = (base(&partial), base(&factors), base(&y), context.stream());
+        let (partial, factors, y, stream) = (base(&partial), base(&factors).cast(), base(&y), context.stream());
         // SAFETY: x, y, weight and bias have the sizes just checked, the others those that `kernels.h` names.
         let error = unsafe { kernels::atelier_group_norm(of, from, weight, bias, chunks as i32, partial, factors, y, stream) };
         queued(error, "group_norm")?;
@@ -46,9 +46,9 @@ pub fn group_norm(x: Arg, weight: Arg, bias: Arg, groups: usize, epsilon: f32, s
     Ok(y)
 }
 
-/// Blocks that a picture's statistics are shared among: at most eight for each multiprocessor of the largest GPU, none without pixels.
+/// Blocks that a picture is shared among, none without pixels: of the largest GPU every multiprocessor gets sixteen, three waves of them.
 fn chunks(pixels: usize, channels: usize) -> usize {
-    const MOST: usize = 1056;
+    const MOST: usize = 2112;
     /// Pixels that a thread reads in each, unless there are too few.
     const EACH: usize = 8;
     let rows = 256 / channels.div_ceil(8);

@@ -169,10 +169,12 @@ unsafe extern "C" {
         bias: *const f32,
         chunks: i32,
         partial: *mut c_void,
-        factors: *mut c_void,
+        factors: *mut f32,
         y: *mut c_void,
         stream: Stream,
     ) -> i32;
+    pub fn atelier_softmax(rows: i64, width: i32, dtype: i32, scale: f32, x: *mut c_void, stream: Stream) -> i32;
+    pub fn atelier_add(n: i64, dtype: i32, x: *const c_void, sum: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_join_phases(
         rows: i64,
         height: i32,

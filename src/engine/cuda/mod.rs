@@ -8,7 +8,7 @@
 //! - [`nf4`], [`fp8`]: quantised weights and activations.
 //! - [`pad`]: small matrices on their way to products.
 //! - [`adamw8bit`], [`reduce`]: a training step over one flat buffer.
-//! - [`conv`] (cuDNN, bf16), [`group_norm`], [`upsample`]: the VAE's, over channels-last feature maps.
+//! - [`conv`] (cuDNN, bf16), [`group_norm`], [`upsample`]: the VAE's, over channels-last feature maps; [`softmax`] for its wide head.
 //!
 //! Every function only queues work on the device's stream; none waits, but for the first product or convolution of a shape, which times its
 //! candidates, and for reading AdamW's moments back. Arguments live on one device, and their last dimension is
@@ -31,6 +31,7 @@ pub mod pad;
 pub mod qk_norm_rope;
 pub mod reduce;
 pub mod residual;
+pub mod softmax;
 mod storage;
 pub mod upsample;
 

@@ -13,7 +13,7 @@ const F32: u64 = 4;
 /// cuBLASLt's.
 const WORKSPACE: u64 = 32 << 20;
 /// cuDNN's in a convolution, at most.
-const CONV_WORKSPACE: u64 = 64 << 20;
+const CONV_WORKSPACE: u64 = 16 << 20;
 
 /// Tokens' states alive at once in a forward pass, in rows of [tokens, width] bf16. The most are alive in a single block before its last
 /// product: residual and norm (2), q, k, v (3), attention (1), the MLP's hidden states (4), and what the product writes (1).

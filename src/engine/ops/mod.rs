@@ -31,7 +31,7 @@ mod unit;
 pub mod upsample;
 
 pub use activation::{Activation, Reads};
-pub use attention::{Attended, attention, attention_with_bias, packed_attention, packed_attention_gradient};
+pub use attention::{Attended, attention, attention_with_bias, packed_attention, packed_attention_gradient, softmax};
 pub use conv::{ConvWeight, add_conv2d, conv2d};
 pub use elementwise::{add_maps, gate_gradient, gate_gradient_x, gate_residual, gelu, gelu_for, gelu_gradient};
 pub use group_norm::group_norm;

@@ -22,7 +22,7 @@ pub struct Config {
     pub d_ff: usize,
     pub num_layers: usize,
     pub num_heads: usize,
-    relative_attention_num_buckets: usize,
+    pub relative_attention_num_buckets: usize,
     #[serde(default = "default_max_distance")]
     relative_attention_max_distance: usize,
     layer_norm_epsilon: f32,

@@ -50,12 +50,12 @@ fn one_head(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
 fn in_slices(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     const QUERIES: usize = 2048;
     let (_, places, channels) = q.dims3()?;
-    let (q, k) = ((q / (channels as f64).sqrt())?, k.t()?);
-    let slice = |start: usize| -> candle_core::Result<Tensor> {
+    let (k, scale) = (k.t()?, (channels as f64).powf(-0.5));
+    let slice = |start: usize| -> Result<Tensor> {
         let scores = q.narrow(1, start, QUERIES.min(places - start))?.contiguous()?.matmul(&k)?;
-        candle_nn::ops::softmax_last_dim(&scores)?.matmul(v)
+        Ok(ops::softmax(scores, scale)?.matmul(v)?)
     };
-    let slices = (0..places).step_by(QUERIES).map(slice).collect::<candle_core::Result<Vec<_>>>()?;
+    let slices = (0..places).step_by(QUERIES).map(slice).collect::<Result<Vec<_>>>()?;
     Ok(Tensor::cat(&slices, D::Minus2)?)
 }
 

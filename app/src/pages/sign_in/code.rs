@@ -30,9 +30,10 @@ pub fn HandedOver(code: String, then: String) -> impl IntoView {
 #[cfg(feature = "hydrate")]
 fn tell(code: &str) {
     use wasm_bindgen::JsCast;
-    let opener = window().opener().ok().and_then(|opener| opener.dyn_into::<web_sys::Window>().ok());
+    let opener = window().opener().ok().filter(|opener| !opener.is_null() && !opener.is_undefined());
     if let (Some(opener), Ok(origin)) = (opener, window().location().origin()) {
-        _ = opener.post_message(&format!("{PREFIX}{code}").into(), &origin);
+        // Not `dyn_into`: another page's window is no instance of this page's `Window`.
+        _ = opener.unchecked_into::<web_sys::Window>().post_message(&format!("{PREFIX}{code}").into(), &origin);
     }
 }
 

@@ -196,8 +196,10 @@ impl Plan {
     ) -> Result<Option<sys::cublasLtMatmulAlgo_t>> {
         // A product that adds must do so once: its candidates are tried on memory of no meaning.
         let bytes = (problem.strides[2] as usize * (problem.n as usize - 1) + problem.m as usize) * problem.output.size_in_bytes();
-        let aside = problem.add.then(|| uninitialised(&context.device, bytes, DType::U8)).transpose()?;
-        let d = aside.as_ref().map_or(operands.d, base);
+        // As far from a multiple of 256 bytes as the true one: not every way takes every alignment.
+        let beyond = operands.d as usize % 256;
+        let aside = problem.add.then(|| uninitialised(&context.device, bytes + beyond, DType::U8)).transpose()?;
+        let d = aside.as_ref().map_or(operands.d, |aside| base(aside).wrapping_byte_add(beyond));
         let mut times = vec![Vec::with_capacity(ROUNDS); candidates.len()];
         for _ in 0..ROUNDS {
             for (times, candidate) in times.iter_mut().zip(candidates) {

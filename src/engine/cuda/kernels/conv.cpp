@@ -6,7 +6,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <cstdio>
 #include <limits>
 #include <memory>
 #include <string>
@@ -22,7 +21,7 @@ using atelier::check, atelier::guarded;
 
 namespace {
 
-enum Name : int64_t { X = 1, WEIGHT, BIAS, RESIDUAL, Y };
+enum Name : int64_t { X = 1, WEIGHT, BIAS, Y };
 
 // Of the plans that cuDNN's heuristics advise, the first ones that work are timed.
 constexpr int CANDIDATES = 4;
@@ -44,17 +43,13 @@ struct Graph : fe::graph::Graph {
                                  .set_dilation({1, 1});
         const Tensor x = input(X, {of.batch, of.inputs, of.height, of.width});
         const Tensor weight = input(WEIGHT, {of.outputs, of.inputs, of.kernel, of.kernel});
-        Tensor y = sum(conv_fprop(x, weight, options), input(BIAS, {1, of.outputs, 1, 1}));
-        if (of.adds) y = sum(y, input(RESIDUAL, dims));
+        const auto adding = fe::graph::Pointwise_attributes().set_mode(fe::PointwiseMode_t::ADD);
+        const Tensor y = pointwise(conv_fprop(x, weight, options), input(BIAS, {1, of.outputs, 1, 1}), adding);
         y->set_output(true).set_uid(Y).set_dim(dims).set_stride(channels_last(dims));
     }
 
     Tensor input(Name name, const Dims& dims) {
         return tensor(fe::graph::Tensor_attributes().set_uid(name).set_dim(dims).set_stride(channels_last(dims)));
-    }
-
-    Tensor sum(const Tensor& a, const Tensor& b) {
-        return pointwise(a, b, fe::graph::Pointwise_attributes().set_mode(fe::PointwiseMode_t::ADD));
     }
 };
 
@@ -89,9 +84,6 @@ struct AtelierConv {
                 check(graph.build_plan_at_index(cudnn.handle, index));
                 const float time = milliseconds(cudnn, trial, index);
                 tried++;
-                std::string name;
-                check(graph.get_plan_name_at_index(index, name));
-                std::fprintf(stderr, "     plan %ld: %.3f ms, %ld KiB, %s\n", index, time, graph.get_workspace_size_plan_at_index(index) >> 10, name.c_str());
                 if (time < least) least = time, plan = index;
             } catch (const std::runtime_error& error) {
                 refusal = error.what();
@@ -114,7 +106,6 @@ struct AtelierConv {
 
     void run(AtelierCudnn& cudnn, const ConvMemory& memory, int64_t index) {
         std::unordered_map<int64_t, void*> pointers = {{X, memory.x}, {WEIGHT, memory.weight}, {BIAS, memory.bias}, {Y, memory.y}};
-        if (memory.residual != nullptr) pointers[RESIDUAL] = memory.residual;
         check(graph.execute_plan_at_index(cudnn.handle, pointers, memory.workspace, index));
     }
 };

@@ -1,4 +1,4 @@
-// cuDNN's convolution with bias, and a residual added to it, over feature maps that lie channels-last, for Rust: mirrored in ../conv.rs.
+// cuDNN's convolution with bias over feature maps that lie channels-last, for Rust: mirrored in ../conv.rs.
 #pragma once
 
 #include "handle.h"
@@ -8,14 +8,14 @@ extern "C" {
 // One shape, planned.
 struct AtelierConv;
 
-// x: [batch, height, width, inputs], weight: [outputs, kernel, kernel, inputs], bias: [outputs], residual (if `adds`) and y:
-// [batch, height', width', outputs]; bf16. `padding` zeros lie on every side of a picture.
+// x: [batch, height, width, inputs], weight: [outputs, kernel, kernel, inputs], bias: [outputs], y: [batch, height', width', outputs]; bf16.
+// `padding` zeros lie on every side of a picture.
 struct ConvShape {
-    int64_t batch, height, width, inputs, outputs, kernel, stride, padding, adds;
+    int64_t batch, height, width, inputs, outputs, kernel, stride, padding;
 };
 
 struct ConvMemory {
-    void *x, *weight, *bias, *residual, *y, *workspace;
+    void *x, *weight, *bias, *y, *workspace;
 };
 
 // Times some plans on `trial`, whose workspace has `most_workspace` bytes, and keeps the fastest. `workspace`: the bytes that it needs.

@@ -110,6 +110,9 @@ int atelier_adamw8bit(AdamW8bit, Rule, cudaStream_t);
 // partial: [1024] f32
 int atelier_sum_of_squares(int64_t n, int32_t dtype, const void* x, float* partial, float* sum, cudaStream_t);
 
+// x = softmax(scale·x) of each row.
+int atelier_softmax(int64_t rows, int32_t width, int32_t dtype, float scale, void* x, cudaStream_t);
+
 // [batch, pixels, channels], the channels in `groups`.
 struct Picture {
     int32_t batch, channels, groups, dtype;
@@ -117,10 +120,12 @@ struct Picture {
     float epsilon;
     int32_t silu;
 };
-// partial: [batch·groups, chunks, 3] f32, factors: [batch, channels, 2] f32. No chunk is empty: pixels > (chunks - 1)·⌈pixels / chunks⌉. At
+// partial: [batch·groups, chunks, 3] f32, factors: [batch, 2, channels] f32. No chunk is empty: pixels > (chunks - 1)·⌈pixels / chunks⌉. At
 // most 2048 channels.
 int atelier_group_norm(
-    Picture, const void* x, const float* weight, const float* bias, int32_t chunks, void* partial, void* factors, void* y, cudaStream_t);
+    Picture, const void* x, const float* weight, const float* bias, int32_t chunks, void* partial, float* factors, void* y, cudaStream_t);
+// sum += x, n elements of each.
+int atelier_add(int64_t n, int32_t dtype, const void* x, void* sum, cudaStream_t);
 // y: pictures of 2·height × 2·width, `rows` = batch·height pairs of rows in all; x: [batch, height + 1, width + 1, 4, pixel]; y[2i + a, 2j + b]
 // = x[i + a, j + b, 2a + b]. pixel_bytes is even.
 int atelier_join_phases(int64_t rows, int32_t height, int32_t width, int64_t pixel_bytes, const void* x, void* y, cudaStream_t);

@@ -1,4 +1,4 @@
-// GroupNorm with SiLU, and the end of an enlarging convolution, over height × width × channels.
+// GroupNorm with SiLU, sums, and the end of an enlarging convolution, over height × width × channels.
 
 #include "rows.cuh"
 
@@ -121,9 +121,9 @@ __device__ __forceinline__ Moments over_threads(Moments mine) {
     return of[0];
 }
 
-// Block: a group of a picture. y = x·factor + offset in each channel; factors: [batch, channels] of both.
+// Block: a group of a picture. y = x·factor + offset in each channel; factors: [batch, 2, channels].
 __global__ void __launch_bounds__(THREADS) factors_kernel(
-    const Picture of, int chunks, const Moments* partial, const float* weight, const float* bias, float2* factors) {
+    const Picture of, int chunks, const Moments* partial, const float* weight, const float* bias, float* factors) {
     Moments sum = {};
     for (int chunk = threadIdx.x; chunk < chunks; chunk += THREADS) sum.join(partial[int64_t(blockIdx.x) * chunks + chunk]);
     sum = over_threads(sum);
@@ -132,41 +132,39 @@ __global__ void __launch_bounds__(THREADS) factors_kernel(
     for (int i = threadIdx.x; i < size; i += THREADS) {
         const int channel = group * size + i;
         const float factor = inverse * weight[channel];
-        factors[picture * of.channels + channel] = make_float2(factor, bias[channel] - sum.mean * factor);
+        factors[2 * picture * of.channels + channel] = factor;
+        factors[(2 * picture + 1) * of.channels + channel] = bias[channel] - sum.mean * factor;
     }
 }
 
-// Pixels of a thread that are on their way at once, and how often.
+// Pixels of a thread that are on their way at once.
 constexpr int FLYING = 4;
-constexpr int TURNS = 2;
 
 // Block (chunk, picture), the last chunk first: what the first pass has read last may still lie in the L2 cache.
 template <bool VECTOR, class T>
-__global__ void __launch_bounds__(THREADS) group_norm_kernel(const Picture of, const T* x, const float2* factors, T* y) {
+__global__ void __launch_bounds__(THREADS) group_norm_kernel(const Picture of, const T* x, const float* factors, T* y) {
     const Place at(of);
     if (at.row >= at.rows) return;
     const int channel = at.unit * UNIT;
-    float2 turn[UNIT];
-#pragma unroll
-    for (int i = 0; i < UNIT; i++) {
-        if (VECTOR || channel + i < of.channels) turn[i] = factors[blockIdx.y * of.channels + channel + i];
-    }
-    int64_t first = int64_t(gridDim.x - 1 - blockIdx.x) * at.rows * FLYING * TURNS + at.row;
-    const int64_t picture = blockIdx.y * of.pixels;
-    for (int t = 0; t < TURNS; t++, first += FLYING * at.rows) {
+    float factor[UNIT], offset[UNIT];
+    read_shared<VECTOR>(factors + 2 * blockIdx.y * of.channels, channel, of.channels, factor);
+    read_shared<VECTOR>(factors + (2 * blockIdx.y + 1) * of.channels, channel, of.channels, offset);
+    const int64_t share = (of.pixels + gridDim.x - 1) / gridDim.x, picture = blockIdx.y * of.pixels;
+    const int64_t start = (gridDim.x - 1 - blockIdx.x) * share, end = min(start + share, of.pixels);
+    for (int64_t first = start + at.row; first < end; first += FLYING * at.rows) {
         float v[FLYING][UNIT];
 #pragma unroll
         for (int p = 0; p < FLYING; p++) {
             const int64_t pixel = first + p * at.rows;
-            if (pixel < of.pixels) read_channels<VECTOR>(x + (picture + pixel) * of.channels, channel, of.channels, v[p]);
+            if (pixel < end) read_channels<VECTOR>(x + (picture + pixel) * of.channels, channel, of.channels, v[p]);
         }
 #pragma unroll
         for (int p = 0; p < FLYING; p++) {
             const int64_t pixel = first + p * at.rows;
-            if (pixel >= of.pixels) break;
+            if (pixel >= end) break;
 #pragma unroll
             for (int i = 0; i < UNIT; i++) {
-                v[p][i] = v[p][i] * turn[i].x + turn[i].y;
+                v[p][i] = v[p][i] * factor[i] + offset[i];
                 if (of.silu) v[p][i] = __fdividef(v[p][i], 1.0f + __expf(-v[p][i]));
             }
             write_channels<VECTOR>(y + (picture + pixel) * of.channels, channel, of.channels, v[p]);
@@ -176,15 +174,26 @@ __global__ void __launch_bounds__(THREADS) group_norm_kernel(const Picture of, c
 
 template <bool VECTOR, class T>
 int group_norm(
-    const Picture& of, const void* x, const float* weight, const float* bias, int chunks, void* partial, void* factors, void* y, cudaStream_t stream) {
-    const int rows = THREADS / ((of.channels + UNIT - 1) / UNIT), block = rows * FLYING * TURNS;
+    const Picture& of, const void* x, const float* weight, const float* bias, int chunks, void* partial, float* factors, void* y, cudaStream_t stream) {
     const T* const from = static_cast<const T*>(x);
     Moments* const moments = static_cast<Moments*>(partial);
-    float2* const table = static_cast<float2*>(factors);
     partial_moments_kernel<VECTOR><<<dim3(chunks, of.batch), THREADS, of.channels * sizeof(float2), stream>>>(of, from, moments);
-    factors_kernel<<<of.batch * of.groups, THREADS, 0, stream>>>(of, chunks, moments, weight, bias, table);
-    group_norm_kernel<VECTOR><<<dim3((of.pixels + block - 1) / block, of.batch), THREADS, 0, stream>>>(of, from, table, static_cast<T*>(y));
+    factors_kernel<<<of.batch * of.groups, THREADS, 0, stream>>>(of, chunks, moments, weight, bias, factors);
+    group_norm_kernel<VECTOR><<<dim3(chunks, of.batch), THREADS, 0, stream>>>(of, from, factors, static_cast<T*>(y));
     return cudaGetLastError();
+}
+
+template <bool VECTOR, class T>
+__global__ void __launch_bounds__(THREADS) add_kernel(int64_t n, const T* x, T* sum) {
+    const int64_t first = (int64_t(blockIdx.x) * THREADS + threadIdx.x) * UNIT;
+    if (first >= n) return;
+    const int count = min(int64_t(UNIT), n - first);
+    float a[UNIT], b[UNIT];
+    read_channels<VECTOR>(x + first, 0, count, a);
+    read_channels<VECTOR>(sum + first, 0, count, b);
+#pragma unroll
+    for (int i = 0; i < UNIT; i++) b[i] += a[i];
+    write_channels<VECTOR>(sum + first, 0, count, b);
 }
 
 // A thread moves a word of y, whose pixels have `words` of them.
@@ -217,11 +226,20 @@ bool aligned(const void* x, const void* y, int64_t pixel_bytes) {
 using namespace atelier;
 
 int atelier_group_norm(
-    Picture of, const void* x, const float* weight, const float* bias, int32_t chunks, void* partial, void* factors, void* y, cudaStream_t stream) {
+    Picture of, const void* x, const float* weight, const float* bias, int32_t chunks, void* partial, float* factors, void* y, cudaStream_t stream) {
     return with_dtype(of.dtype, [&]<class T>() -> int {
         const bool vector = of.channels % UNIT == 0 && aligned(x, y, 0);
         const auto run = vector ? group_norm<true, T> : group_norm<false, T>;
         return run(of, x, weight, bias, chunks, partial, factors, y, stream);
+    });
+}
+
+int atelier_add(int64_t n, int32_t dtype, const void* x, void* sum, cudaStream_t stream) {
+    return with_dtype(dtype, [&]<class T>() -> int {
+        const auto kernel = n % UNIT == 0 && aligned(x, sum, 0) ? add_kernel<true, T> : add_kernel<false, T>;
+        const int64_t block = THREADS * UNIT;
+        kernel<<<(n + block - 1) / block, THREADS, 0, stream>>>(n, static_cast<const T*>(x), static_cast<T*>(sum));
+        return cudaGetLastError();
     });
 }
 

@@ -1,6 +1,6 @@
 //! Attention by cuDNN; in plain operations what cuDNN does not take: f32, and a single token.
 
-use super::lend;
+use super::{lend, lend_mut};
 use crate::{
     cuda::{self, attention as native},
     ops::{Attended, plain},
@@ -31,6 +31,12 @@ pub fn packed_attention_gradient(qkv: &Tensor, attended: &Attended, g: &Tensor) 
         native::attention_gradient(qkv, heads, out, log_sum_exp, g, REPRODUCIBLE)
     })?;
     Ok(cuda::tensor(dqkv, qkv.shape()))
+}
+
+/// In the memory of `scores`.
+pub fn softmax(scores: Tensor, scale: f64) -> Result<Tensor> {
+    lend_mut(&scores, |scores| cuda::softmax::softmax_in_place(scores, scale as f32))?;
+    Ok(scores)
 }
 
 fn is_fused(qkv: &Tensor) -> Result<bool> {

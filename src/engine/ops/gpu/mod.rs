@@ -7,7 +7,7 @@ mod pointwise;
 mod products;
 mod weight;
 
-pub use attention::{packed_attention, packed_attention_gradient};
+pub use attention::{packed_attention, packed_attention_gradient, softmax};
 pub use feature_maps::{ConvKernel, add_maps, conv2d, enlarging_conv2d, group_norm, phases};
 pub use pointwise::{
     gate_gradient, gate_gradient_x, gate_residual, gelu, gelu_gradient, layer_norm_modulate, layer_norm_modulate_gradient,

@@ -19,28 +19,10 @@ pub fn linear(x: &Activation, weight: &Weight, out_features: usize, bias: Option
         let product = |epilogue: Epilogue| lend_fp8(&x, weight, |x, weight| gemm::linear_fp8(x, weight, epilogue));
         return Ok(cuda::tensor(with_bias(bias, DType::BF16, |bias| product(Epilogue { bias, gelu, ..Epilogue::default() }))?, shape));
     }
-    if matches!(weight, Weight::Nf4(_)) {
-        let x = x.values().map_err(Error::wrap)?;
-        let y = crate::ops::to_be_written(shape, x).map_err(Error::wrap)?;
-        in_strips(&y, x, weight, bias, Epilogue { gelu, ..Epilogue::default() })?;
-        return Ok(y);
-    }
     let (x, weight, dtype) = operands(x, weight)?;
     let product = |epilogue: Epilogue| lend([&x, &weight], |[x, weight]| gemm::linear(x, weight, epilogue));
     let y = with_bias(bias, x.dtype(), |bias| product(Epilogue { bias, gelu, ..Epilogue::default() }))?;
     cuda::tensor(y, shape).to_dtype(dtype)
-}
-
-fn in_strips(out: &Tensor, x: &Tensor, weight: &Weight, bias: Option<&Tensor>, with: Epilogue) -> Result<()> {
-    for strip in weight.strips(x.dtype()) {
-        let (first, count, weight) = strip?;
-        let out = out.narrow(D::Minus1, first, count)?;
-        let bias = bias.map(|bias| bias.narrow(0, first, count)).transpose()?;
-        with_bias(bias.as_ref(), x.dtype(), |bias| {
-            lend([x, &weight], |[x, weight]| lend_mut(&out, |out| gemm::linear_into(x, weight, Epilogue { bias, ..with }, out)))
-        })?;
-    }
-    Ok(())
 }
 
 /// x·Wᵀ + b into `out`, or added to it. x: [.., in]; out: [.., out] of x's type
@@ -51,10 +33,6 @@ pub fn linear_into(out: &Tensor, x: &Activation, weight: &Weight, bias: Option<&
             let epilogue = Epilogue { bias, add, ..Epilogue::default() };
             lend_fp8(&x, weight, |x, weight| lend_mut(out, |out| gemm::linear_fp8_into(x, weight, epilogue, out)))
         });
-    }
-    if matches!(weight, Weight::Nf4(_)) {
-        let x = x.values().map_err(Error::wrap)?;
-        return in_strips(out, x, weight, bias, Epilogue { add, ..Epilogue::default() });
     }
     let (x, weight, _) = operands(x, weight)?;
     with_bias(bias, x.dtype(), |bias| {

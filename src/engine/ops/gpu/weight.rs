@@ -81,18 +81,6 @@ pub fn keeping_plain<T, U>(first: impl FnOnce() -> T, second: impl FnOnce(T) -> 
     second(between)
 }
 
-impl Weight {
-    /// All of it, or one strip after the other, with the rows of each: what a product is made of.
-    pub fn strips(&self, dtype: DType) -> Box<dyn Iterator<Item = Result<(usize, usize, Tensor)>> + '_> {
-        match self {
-            Self::Nf4(weight) if !KEPT.with_borrow(|kept| kept.keeps) => {
-                Box::new(weight.strips().map(move |(first, count)| Ok((first, count, weight.dequantise_rows(first, count, dtype)?))))
-            }
-            _ => Box::new(std::iter::once_with(move || self.plain(dtype).and_then(|weight| Ok((0, weight.dim(0)?, weight))))),
-        }
-    }
-}
-
 /// Four bits a value, and eight a block of 64.
 pub struct Nf4 {
     shape: (usize, usize),
@@ -128,31 +116,9 @@ impl Nf4 {
     }
 
     fn dequantise(&self, dtype: DType) -> Result<Tensor> {
-        self.dequantise_rows(0, self.shape.0, dtype)
-    }
-
-    /// Rows `first..first + count` of W, of which `first` is one that [`Self::strips`] begins with.
-    fn dequantise_rows(&self, first: usize, count: usize, dtype: DType) -> Result<Tensor> {
-        let part = |x: &Tensor, each: usize| {
-            let start = first * self.shape.1 / each;
-            x.narrow(0, start, (count * self.shape.1).div_ceil(each).min(x.elem_count() - start))
-        };
-        let (values, codes) = (part(&self.codes, 2)?, part(&self.absmax_codes, nf4::BLOCK)?);
-        let scale = part(&self.absmax_scale, nf4::BLOCK * nf4::ABSMAX_BLOCK)?;
-        let weight = lend([&values, &codes, &scale, &self.absmax_offset], |[values, codes, scale, offset]| {
-            nf4::dequantise(values, Absmax::Double { codes, scale, offset }, dtype)
-        })?;
-        Ok(cuda::tensor(weight, (count, self.shape.1)))
-    }
-
-    /// Ranges of rows that are whole blocks of absmax and small enough to be multiplied with out of the L2 cache: (first, count).
-    fn strips(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let (rows, columns) = self.shape;
-        let most: usize = std::env::var("STRIP_MB").ok().and_then(|x| x.parse().ok()).unwrap_or(1000) << 20;
-        let whole = nf4::BLOCK * nf4::ABSMAX_BLOCK;
-        let fits = |count: &usize| (count * columns).is_multiple_of(whole) && 2 * count * columns <= most;
-        let count = (1..=16).filter(|parts| rows.is_multiple_of(*parts)).map(|parts| rows / parts).find(fits).unwrap_or(rows);
-        (0..rows).step_by(count).map(move |first| (first, count))
+        let parts = [&self.codes, &self.absmax_codes, &self.absmax_scale, &self.absmax_offset];
+        let weight = lend(parts, |[values, codes, scale, offset]| nf4::dequantise(values, Absmax::Double { codes, scale, offset }, dtype))?;
+        Ok(cuda::tensor(weight, self.shape))
     }
 }
 
