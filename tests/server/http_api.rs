@@ -91,6 +91,12 @@ async fn the_document_is_whole_and_its_page_lists_it() {
         let name = reference.strip_prefix("#/components/schemas/").unwrap();
         assert!(schemas.contains_key(name), "{reference} leads nowhere");
     }
+    for (path, method) in &operations {
+        for parameter in document["paths"][path][method]["parameters"].as_array().into_iter().flatten() {
+            let in_path = path.contains(&format!("{{{}}}", parameter["name"].as_str().unwrap()));
+            assert_eq!(parameter["in"], if in_path { "path" } else { "query" }, "{method} {path}: {parameter}");
+        }
+    }
     let request = &schemas["GenerateRequest"];
     assert_eq!(request["required"], json!(["prompt"]));
     assert_eq!(request["properties"]["adapters"]["items"]["$ref"], "#/components/schemas/AdapterUse");

@@ -31,6 +31,7 @@ pub struct NameChange {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Export {
     /// `diffusers`, `kohya` or `comfyui`: under the names that this program reads, compared weight by weight before it is sent.
     #[serde(rename = "for")]
