@@ -5,6 +5,7 @@ mod storage;
 pub use storage::Storage;
 
 use crate::hub::Token;
+use engine::checkpoint::Chosen;
 use reqwest::Url;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
@@ -24,8 +25,10 @@ pub struct Config {
     pub port: u16,
     /// Database, pictures, style sets, adapters, trainings.
     pub data_dir: PathBuf,
-    /// FLUX.1 folder in diffusers layout.
+    /// FLUX.1: a folder in diffusers layout, or a file.
     pub model: PathBuf,
+    /// Files that go with it.
+    pub chosen: Chosen,
     pub device: engine::device::Choice,
     /// Of the transformer; `None` is what the device holds best.
     pub precision: Option<engine::Precision>,
@@ -124,6 +127,7 @@ impl Default for Config {
             port: Self::PORT,
             data_dir: Self::DATA_DIR.into(),
             model: default_model(),
+            chosen: Chosen::default(),
             device: Default::default(),
             precision: None,
             site: None,

@@ -2,7 +2,7 @@
 
 use super::{fault::usage, output::note};
 use anyhow::{Context, Result};
-use engine::{Adapter, AdapterSet, Coverage, Pipeline};
+use engine::{Adapter, Coverage, Device, Pipeline};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::{
@@ -55,14 +55,22 @@ impl std::str::FromStr for Wanted {
     }
 }
 
-/// Loads the adapters and tries them on the model; what does not fit is said key by key.
+/// Loads the adapters and tries them on the model; what does not fit is said key by key, and one that changes nothing is refused.
 pub fn load(wanted: &[Wanted], pipeline: &Pipeline) -> Result<Vec<Loaded>> {
     let loaded = wanted.iter().map(|one| load_one(one, pipeline)).collect::<Result<Vec<_>>>()?;
     for one in &loaded {
-        let (_, coverage) = AdapterSet::mount(&pipeline.transformer, &[(one.adapter.clone(), one.used.scale)])?;
-        coverage.iter().for_each(|coverage| report(&one.used.name, coverage));
+        let coverage = pipeline.mount(&[(one.adapter.clone(), one.used.scale)])?.coverage;
+        let change = pipeline.measure(&one.adapter)?;
+        coverage.iter().for_each(|coverage| report(&one.adapter, coverage, change));
     }
     Ok(loaded)
+}
+
+impl Wanted {
+    /// The adapter with its strength.
+    pub fn read(&self, device: &Device) -> Result<(Arc<Adapter>, f64)> {
+        Ok((Arc::new(read(&self.path, device)?), self.scale))
+    }
 }
 
 /// As the engine takes them.
@@ -71,30 +79,51 @@ pub fn mounted(loaded: &[Loaded]) -> Vec<(Arc<Adapter>, f64)> {
 }
 
 fn load_one(wanted: &Wanted, pipeline: &Pipeline) -> Result<Loaded> {
-    let path = if wanted.path.is_dir() { wanted.path.join(FILE_NAME) } else { wanted.path.clone() };
-    if !path.is_file() {
-        return Err(usage(format!("adapter {}: no such file", path.display())));
-    }
+    let adapter = read(&wanted.path, &pipeline.device)?;
+    let path = file(&wanted.path)?;
     let bytes = std::fs::read(&path).with_context(|| format!("adapter {} cannot be read", path.display()))?;
-    let name = name(&path);
-    let adapter = Adapter::from_bytes(&name, &bytes, &pipeline.device)?;
     let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Loaded { adapter: Arc::new(adapter), used: Used { name, scale: wanted.scale, sha256 } })
+    let used = Used { name: adapter.name.clone(), scale: wanted.scale, sha256 };
+    Ok(Loaded { adapter: Arc::new(adapter), used })
+}
+
+/// An adapter from its file or its folder.
+pub fn read(path: &Path, device: &Device) -> Result<Adapter> {
+    let path = file(path)?;
+    Ok(Adapter::load_as(&name(&path), &path, device)?)
+}
+
+/// The names that adapters have in folders of their own: a training's, PEFT's.
+const IN_FOLDERS: [&str; 2] = [FILE_NAME, "adapter_model.safetensors"];
+
+fn file(path: &Path) -> Result<PathBuf> {
+    let inside = IN_FOLDERS.iter().map(|name| path.join(name)).find(|file| file.is_file());
+    let file = inside.unwrap_or_else(|| path.to_owned());
+    if file.is_file() { Ok(file) } else { Err(usage(format!("adapter {}: no such file", path.display()))) }
+}
+
+/// Keys that lead nowhere, and why.
+pub fn report_left_out(adapter: &Adapter) {
+    for (key, reason) in &adapter.left_out {
+        note(format_args!("  left out: {key}: {reason}"));
+    }
 }
 
 /// The file's stem, or its folder's name where every file has the same.
 fn name(path: &Path) -> String {
-    let by_folder = path.file_name().is_some_and(|file| file == FILE_NAME);
+    let by_folder = path.file_name().is_some_and(|file| IN_FOLDERS.iter().any(|name| file == *name));
     let folder = path.parent().and_then(Path::file_name).filter(|_| by_folder);
     folder.or(path.file_stem()).unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn report(name: &str, coverage: &Coverage) {
+/// What it is, how it fits, and its change of the velocity at strength 1; in full only where something does not fit.
+fn report(adapter: &Adapter, coverage: &Coverage, change: f64) {
+    let (name, layout) = (&adapter.name, adapter.layout.name());
+    tracing::info!(adapter = name, layout, fit = coverage.in_words(), change = format!("{:.1} %", 100.0 * change), "mounted");
     if coverage.unmatched.is_empty() {
         return;
     }
-    let all = coverage.matched.len() + coverage.unmatched.len();
-    note(format_args!("adapter {name}: {} of {all} modules fit this model; left out:", coverage.matched.len()));
+    note(format_args!("adapter {name} ({layout}): {}; left out:", coverage.in_words()));
     for (key, reason) in &coverage.unmatched {
         note(format_args!("  {key}: {reason}"));
     }

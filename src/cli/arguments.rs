@@ -4,14 +4,26 @@ use super::{fault::usage, progress};
 use crate::config;
 use anyhow::Result;
 use clap::Args;
-use engine::{Device, GenerateParams, Model, Pipeline, Precision, Size, device::Choice};
+use engine::{Device, GenerateParams, Model, Pipeline, Precision, Size, checkpoint::Chosen, device::Choice};
 use std::{fmt, path::PathBuf, str::FromStr};
 
 #[derive(Args, Clone, Debug)]
 pub struct ModelArguments {
-    /// Folder of a FLUX.1 model in diffusers layout [default: models/flux-mini]
-    #[arg(long, value_name = "DIR", env = "ATELIER_MODEL", hide_env = true)]
+    /// FLUX.1: a folder in diffusers layout, or a file of BFL's, ComfyUI's or GGUF [default: models/flux-mini]
+    #[arg(long, value_name = "DIR|FILE", env = "ATELIER_MODEL", hide_env = true)]
     model: Option<PathBuf>,
+    /// File of CLIP, where it is not beside the model
+    #[arg(long, value_name = "FILE")]
+    clip: Option<PathBuf>,
+    /// File of T5, where it is not beside the model
+    #[arg(long, value_name = "FILE")]
+    t5: Option<PathBuf>,
+    /// File of the VAE, where it is not beside the model
+    #[arg(long, value_name = "FILE")]
+    vae: Option<PathBuf>,
+    /// FLUX.1 folder in diffusers layout for what the model's files lack, such as tokenizers
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
     #[command(flatten)]
     pub device: DeviceArguments,
 }
@@ -65,21 +77,30 @@ impl fmt::Display for Held {
 }
 
 impl ModelArguments {
-    /// The folder asked for, or the model that Atelier brings along.
-    pub fn folder(&self) -> PathBuf {
+    /// The folder or file asked for, or the model that Atelier brings along.
+    pub fn path(&self) -> PathBuf {
         self.model.clone().unwrap_or_else(config::default_model)
     }
 
-    pub fn load(&self) -> Result<Pipeline> {
-        self.load_as(Model::Folder(self.folder()))
+    /// What was chosen to go with it.
+    pub fn chosen(&self) -> Chosen {
+        Chosen { clip: self.clip.clone(), t5: self.t5.clone(), vae: self.vae.clone(), base: self.base.clone() }
     }
 
-    /// Another model in the place of the folder.
+    pub fn find(&self) -> Result<Model> {
+        Ok(Model::open(&self.path(), &self.chosen())?)
+    }
+
+    pub fn load(&self) -> Result<Pipeline> {
+        self.load_as(self.find()?)
+    }
+
+    /// Another model in the place of the one asked for.
     pub fn load_as(&self, model: Model) -> Result<Pipeline> {
         let device = self.device.open()?;
         let what = match &model {
             Model::Folder(folder) => folder.display().to_string(),
-            Model::Synthetic(_) => model.name(),
+            Model::Assembly(_) | Model::Synthetic(_) => model.name(),
         };
         let line = progress::waiting(&format!("loading {what}"));
         let pipeline = Pipeline::load_in(model, &device, self.device.precision());

@@ -75,10 +75,12 @@ impl Finding {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let machine = Machine::look(Path::new("."));
-    let folder = arguments.model.folder();
-    let parts = parts::all(&folder);
+    let folder = arguments.model.path();
+    let model = arguments.model.find();
+    // The files of other layouts say what they are when they are loaded.
+    let parts = if matches!(model, Ok(Model::Assembly(_))) { Vec::new() } else { parts::all(&folder) };
     let mut findings = of_machine(&machine);
-    findings.extend(gpu::findings(&machine.gpus, &Model::Folder(folder.clone())));
+    findings.extend(gpu::findings(&machine.gpus, &model.unwrap_or_else(|_| Model::Folder(folder.clone()))));
     findings.extend(of_model(&arguments.model, &parts, &machine));
     findings.extend(of_folders());
     let healthy = findings.iter().all(|finding| finding.verdict != Verdict::Missing);

@@ -4,14 +4,19 @@ mod adapters;
 mod arguments;
 mod bench;
 mod compare;
+mod convert;
 mod doctor;
+mod export;
 mod fault;
 mod generate;
+mod inspect;
 mod machine;
+mod merge;
 mod output;
 mod parity;
 mod progress;
 mod publish;
+mod quantize;
 mod recipe;
 mod serve;
 mod settings;
@@ -45,6 +50,10 @@ enum Command {
     Train(train::Arguments),
     Compare(compare::Arguments),
     Publish(publish::Arguments),
+    Export(export::Arguments),
+    Merge(merge::Arguments),
+    Quantize(quantize::Arguments),
+    Inspect(inspect::Arguments),
     Parity(parity::Arguments),
     Bench(bench::Arguments),
     Doctor(doctor::Arguments),
@@ -74,6 +83,10 @@ fn run(command: &Command, started: Instant) -> Result<ExitCode> {
         Command::Train(arguments) => train::run(arguments, started),
         Command::Compare(arguments) => compare::run(arguments, started),
         Command::Publish(arguments) => publish::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
+        Command::Merge(arguments) => merge::run(arguments),
+        Command::Quantize(arguments) => quantize::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Parity(arguments) => parity::run(arguments),
         Command::Bench(arguments) => bench::run(arguments, started),
         Command::Doctor(arguments) => doctor::run(arguments),

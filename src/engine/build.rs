@@ -1,4 +1,4 @@
-//! Compiles the CUDA kernels and the attention shim, when the feature `cuda` asks for them.
+//! Compiles the CUDA kernels and the shims over cuDNN, when the feature `cuda` asks for them.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -25,7 +25,7 @@ mod cuda {
     pub fn build() {
         println!("cargo::rerun-if-changed={FOLDER}");
         kernels();
-        attention();
+        shims();
         println!("cargo::rustc-link-search=native={CUDA_HOME}/lib64");
         println!("cargo::rustc-link-lib=dylib=cudart");
         println!("cargo::rustc-link-lib=dylib=cudnn");
@@ -44,7 +44,7 @@ mod cuda {
             .compile("atelier_kernels");
     }
 
-    fn attention() {
+    fn shims() {
         cc::Build::new()
             .cpp(true)
             .std("c++20")
@@ -54,7 +54,7 @@ mod cuda {
             .flag("-isystem")
             .flag(format!("{CUDA_HOME}/include"))
             .files(sources("cpp"))
-            .compile("atelier_attention");
+            .compile("atelier_shims");
     }
 
     fn sources(extension: &str) -> Vec<PathBuf> {

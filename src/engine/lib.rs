@@ -3,7 +3,9 @@
 //! Knows no async, no database, no HTTP and no environment. Read it in the order of [`pipeline`].
 
 pub mod adapter;
+pub mod bfl;
 pub mod checkpoint;
+pub mod convert;
 mod cores;
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -14,6 +16,7 @@ pub mod flops;
 pub mod latents;
 pub mod linear;
 pub mod memory;
+pub mod mounting;
 pub mod ops;
 pub mod params;
 pub mod pipeline;
@@ -27,10 +30,11 @@ pub mod text_encoder;
 pub mod transformer;
 pub mod vae;
 
-pub use adapter::{Adapter, AdapterSet, Coverage, LoraPair};
+pub use adapter::{Adapter, AdapterSet, Coverage, Delta, LoraPair};
 pub use candle_core::{DType, Device, Tensor};
 pub use checkpoint::Model;
 pub use error::{Error, Result};
+pub use mounting::Mounted;
 pub use params::GenerateParams;
 pub use pipeline::{Generation, Pipeline};
 pub use precision::Precision;

@@ -1,8 +1,10 @@
-//! The one linear layer: frozen weights, a bias, and whatever LoRA pairs a request mounts on it.
+//! The one linear layer: frozen weights, a bias, and whatever adapters a request mounts on it.
+
+mod dora;
 
 use crate::{
-    Result,
-    adapter::{SidePath, SidePaths},
+    Error, Result,
+    adapter::{Added, Change, SidePath, SidePaths, Stacked},
     checkpoint::Keys,
     ops::{self, Activation, Reads},
     transformer::Gradients,
@@ -12,7 +14,7 @@ use candle_core::{D, Tensor};
 /// Names a linear layer of the transformer; [`AdapterSet`](crate::AdapterSet) is indexed by it.
 pub type LinearId = usize;
 
-/// y = x·Wᵀ + b + Σ scale·(x·Aᵀ)·Bᵀ. Gradients flow to x and to the pairs, never to W or b.
+/// y = x·Wᵀ + b + Σ scale·(x·Aᵀ)·Bᵀ, and other changes of W that adapters bring. Gradients flow to x and to the pairs, never to W or b.
 ///
 /// It may stand for several layers of the checkpoint that read the same x, their outputs side by side, each with its own pairs; and x may
 /// come in parts that the checkpoint's layer reads side by side.
@@ -66,7 +68,7 @@ impl Linear {
     /// What the layer reads of x: its values, if a pair sits on it.
     pub fn reads(&self, paths: &SidePaths) -> Reads {
         let reads = self.weights[0].reads();
-        if self.paths(paths).next().is_some() { reads | Reads::VALUES } else { reads }
+        if self.beside(paths).is_some() { reads | Reads::VALUES } else { reads }
     }
 
     /// x: [.., in] → [.., out]
@@ -85,19 +87,19 @@ impl Linear {
         for (x, weight) in parts.iter().zip(&self.weights).skip(1) {
             ops::add_linear(&y, x, weight)?;
         }
-        self.add_paths(&y, parts, paths)?;
+        self.add_side_path(&y, parts, paths)?;
         Ok(y)
     }
 
     /// Writes y into `out`, [.., out], which may be some tokens of a larger tensor.
     pub fn forward_into(&self, out: &Tensor, x: &Activation, paths: &SidePaths) -> Result<()> {
         ops::linear_into(out, x, &self.weights[0], self.bias.as_ref())?;
-        self.add_paths(out, &[x], paths)
+        self.add_side_path(out, &[x], paths)
     }
 
     /// gelu(y) as `reads` wants it, and y too if it `keeps` it.
     pub fn forward_gelu(&self, x: &Activation, reads: Reads, paths: &SidePaths, keeps: bool) -> Result<(Option<Tensor>, Activation)> {
-        if !keeps && reads == Reads::VALUES && self.paths(paths).next().is_none() {
+        if !keeps && reads == Reads::VALUES && self.beside(paths).is_none() {
             return Ok((None, ops::linear_gelu(x, &self.weights[0], self.bias.as_ref())?.into()));
         }
         let y = self.forward(x, paths)?;
@@ -108,7 +110,7 @@ impl Linear {
     /// dX, added to `sum` if there is one; gradients of the pairs go to `gradients`. g: [.., out]
     pub fn backward(&self, x: &Activation, g: &Tensor, sum: Option<Tensor>, paths: &SidePaths, gradients: &Gradients) -> Result<Tensor> {
         let dx = ops::linear_gradient(g, &self.weights[0], sum)?;
-        self.backward_paths(&[x], g, &[&dx], paths, gradients)?;
+        self.backward_side_path(&[x], g, &[&dx], paths, gradients)?;
         Ok(dx)
     }
 
@@ -121,31 +123,61 @@ impl Linear {
         gradients: &Gradients,
     ) -> Result<[Tensor; N]> {
         let dx = self.weights.iter().map(|weight| ops::linear_gradient(g, weight, None)).collect::<Result<Vec<_>>>()?;
-        self.backward_paths(&parts, g, &dx.iter().collect::<Vec<_>>(), paths, gradients)?;
+        self.backward_side_path(&parts, g, &dx.iter().collect::<Vec<_>>(), paths, gradients)?;
         Ok(dx.try_into().expect("a weight for each part"))
     }
 
     /// The gradients of the pairs alone, where nothing below asks for dX.
     pub fn backward_pairs(&self, x: &Activation, g: &Tensor, paths: &SidePaths, gradients: &Gradients) -> Result<()> {
-        self.backward_paths(&[x], g, &[], paths, gradients)
+        self.backward_side_path(&[x], g, &[], paths, gradients)
     }
 
-    /// Every side path with its slot.
-    fn paths<'a>(&'a self, paths: &'a SidePaths) -> impl Iterator<Item = (Slot, &'a SidePath)> {
-        self.slots.iter().flat_map(|&slot| paths.on(slot.id).iter().map(move |path| (slot, path)))
+    /// What the adapters add.
+    fn beside<'a>(&self, paths: &'a SidePaths) -> Option<&'a SidePath> {
+        paths.beside(self.slots.first()?.id)
     }
 
-    fn add_paths(&self, y: &Tensor, parts: &[&Activation], paths: &SidePaths) -> Result<()> {
-        for (slot, path) in self.paths(paths) {
-            let [a, b] = path.pair(y.dtype())?;
-            ops::add_lora_up(&slot.of(y)?, &self.hidden(parts, &a)?, &b, path.scale)?;
+    fn add_side_path(&self, y: &Tensor, parts: &[&Activation], paths: &SidePaths) -> Result<()> {
+        let Some(side_path) = self.beside(paths) else { return Ok(()) };
+        self.add_changes(y, parts, &side_path.changes)?;
+        let Some(stacked) = side_path.stacked(y.dtype())? else { return Ok(()) };
+        let h = self.hidden(parts, &stacked.down)?;
+        stacked.ups.iter().try_for_each(|up| ops::add_lora_up(&self.slots[up.slot].of(y)?, &up.of(&h)?, &up.b, up.scale))
+    }
+
+    /// What is more than a pair.
+    fn add_changes(&self, y: &Tensor, parts: &[&Activation], changes: &[Change]) -> Result<()> {
+        // These read what W alone has made, so they come before all else.
+        let gains = self.add_lengths(y, parts, changes)?;
+        for (change, gain) in changes.iter().zip(gains) {
+            let (y, gained) = (self.slots[change.slot].of(y)?, change.dora.as_ref().zip(gain.as_ref()));
+            match &change.added {
+                Added::Pair(pair) => {
+                    let factors = [pair.a.to_dtype(y.dtype())?, pair.b.to_dtype(y.dtype())?];
+                    let [a, b] = match gained {
+                        Some((dora, gain)) => dora.scaled_pair(factors, gain)?,
+                        None => factors,
+                    };
+                    ops::add_lora_up(&y, &self.hidden(parts, &a)?, &b, pair.scale)?;
+                }
+                Added::Product(product, scale) => {
+                    let matrix = product.matrix()?.to_dtype(y.dtype())?;
+                    let matrix = match gained {
+                        Some((dora, gain)) => dora.scaled(&matrix, gain)?,
+                        None => matrix,
+                    };
+                    for (x, matrix) in parts.iter().zip(self.columns(&matrix)) {
+                        ops::add_lora_up(&y, x.values()?, &matrix?, *scale)?;
+                    }
+                }
+            }
         }
         Ok(())
     }
 
-    /// x·Aᵀ
-    fn hidden(&self, parts: &[&Activation], a: &Tensor) -> Result<Tensor> {
-        let mut columns = self.columns(a);
+    /// x·downᵀ
+    fn hidden(&self, parts: &[&Activation], down: &Tensor) -> Result<Tensor> {
+        let mut columns = self.columns(down);
         let h = ops::lora_down(parts[0].values()?, &columns.next().expect("a first part")?)?;
         for (x, a) in parts[1..].iter().zip(columns) {
             ops::add_lora_down(&h, x.values()?, &a?)?;
@@ -154,21 +186,38 @@ impl Linear {
     }
 
     /// dh = scale·g·B goes on to A and, where `dx` says so, to x: dA = dhᵀ·x, dB = scale·gᵀ·h, dX += dh·A.
-    fn backward_paths(&self, parts: &[&Activation], g: &Tensor, dx: &[&Tensor], paths: &SidePaths, gradients: &Gradients) -> Result<()> {
-        for (slot, path) in self.paths(paths) {
-            let (g, [a, b], [da, db]) = (slot.of(g)?, path.pair(g.dtype())?, path.ids.map(|id| gradients.of(id)));
-            let dh = ops::lora_up_gradient(&g, &b, path.scale)?;
-            for (dx, a) in dx.iter().zip(self.columns(&a)) {
-                ops::add_lora_down_gradient(dx, &dh, &a?)?;
+    fn backward_side_path(
+        &self,
+        parts: &[&Activation],
+        g: &Tensor,
+        dx: &[&Tensor],
+        paths: &SidePaths,
+        gradients: &Gradients,
+    ) -> Result<()> {
+        let Some(side_path) = self.beside(paths) else { return Ok(()) };
+        if !side_path.changes.is_empty() {
+            return Err(Error::invalid("gradients flow through LoRA pairs only; train without LoHa, LoKr or DoRA adapters mounted"));
+        }
+        let Some(stacked) = side_path.stacked(g.dtype())? else { return Ok(()) };
+        let Stacked { down, ups } = stacked.as_ref();
+        let dh = ops::to_be_written(ops::with_last(g.shape(), down.dim(0)?), g)?;
+        for up in ups {
+            ops::lora_up_gradient_into(&up.of(&dh)?, &self.slots[up.slot].of(g)?, &up.b, up.scale)?;
+        }
+        for (dx, a) in dx.iter().zip(self.columns(down)) {
+            ops::add_lora_down_gradient(dx, &dh, &a?)?;
+        }
+        for (up, da) in ups.iter().filter_map(|up| Some((up, gradients.of(up.ids[0])?))) {
+            for (x, da) in parts.iter().zip(self.columns(da)) {
+                ops::add_matrix_gradient(&da?, &up.exactly_of(&dh)?, x.values()?, 1.0)?;
             }
-            if let Some(da) = da {
-                for (x, da) in parts.iter().zip(self.columns(da)) {
-                    ops::add_matrix_gradient(&da?, &dh, x.values()?, 1.0)?;
-                }
-            }
-            if let Some(db) = db {
-                ops::add_matrix_gradient(db, &g, &self.hidden(parts, &a)?, path.scale)?;
-            }
+        }
+        let trained: Vec<_> = ups.iter().filter_map(|up| Some((up, gradients.of(up.ids[1])?))).collect();
+        if !trained.is_empty() {
+            let h = self.hidden(parts, down)?;
+            trained
+                .iter()
+                .try_for_each(|(up, db)| ops::add_matrix_gradient(db, &self.slots[up.slot].of(g)?, &up.exactly_of(&h)?, up.scale))?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ mod activations;
 mod layers;
 mod refusal;
 
-pub use activations::decoding;
+pub use activations::{decoding, encoding_pictures};
 pub use layers::layers;
 pub use refusal::{CARDS, check};
 
@@ -311,6 +311,18 @@ mod tests {
             let peak = Peak::of(&sizes, Placement::on_gpu(precision), &workload);
             let predicted = gib(peak.transformer + peak.step);
             assert!((predicted / measured - 1.0).abs() < 0.05, "{precision}: {predicted:.2} instead of {measured} GiB");
+        }
+    }
+
+    /// The same of FLUX.1's VAE and one picture, in MiB beside the weights.
+    #[test]
+    fn peaks_of_the_vae_are_those_that_were_measured() {
+        let vae = flux_dev().vae;
+        for (predicted, measured) in
+            [(decoding(&vae, 64, 64), 320), (encoding_pictures(&vae, 64, 64), 194), (encoding_pictures(&vae, 128, 128), 775)]
+        {
+            let predicted = (predicted >> 20) as f64;
+            assert!((predicted / f64::from(measured) - 1.0).abs() < 0.1, "{predicted} instead of {measured} MiB");
         }
     }
 

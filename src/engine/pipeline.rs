@@ -4,6 +4,7 @@ use crate::{
     AdapterSet, Coverage, Error, GenerateParams, Model, Precision, Result,
     latents::PackedLatents,
     memory::{Placement, Sizes},
+    mounting::Mounted,
     residence::{self, Part},
     scheduler::Scheduler,
     text_encoder::{Conditioning, TextEncoder},
@@ -72,16 +73,18 @@ impl Pipeline {
         let workload = params.workload();
         self.check_memory(&workload)?;
         self.make_room(Part::TextEncoder, &workload)?;
-        let conditioning = self.text_encoder.encode(&[&params.prompt], params.max_sequence_length)?;
+        let on_clip = self.mount_on_clip(&params.adapters)?;
+        let conditioning = self.text_encoder.encode_with(&[&params.prompt], params.max_sequence_length, &on_clip)?;
         let noise = PackedLatents::noise(params.seed, params.count, params.size, &self.device)?;
         self.start_from(params, conditioning, noise)
     }
 
-    /// The same from a conditioning and noise that the caller brings; `prompt`, `seed` and `max_sequence_length` are not used.
+    /// The same from a conditioning and noise that the caller brings; `prompt`, `seed` and `max_sequence_length` are not used, nor is what
+    /// adapters have for CLIP.
     pub fn start_from(&self, params: GenerateParams, conditioning: Conditioning, latents: PackedLatents) -> Result<Generation> {
         params.check()?;
         self.make_room(Part::Transformer, &params.workload())?;
-        let (adapters, coverage) = AdapterSet::mount(&self.transformer, &params.adapters)?;
+        let Mounted { transformer: adapters, coverage, .. } = self.mount(&params.adapters)?;
         let sigmas = self.scheduler.sigmas(params.steps, params.size);
         let modulations = self.modulations(&params, &conditioning, &adapters, &sigmas, latents.0.dim(0)?)?;
         Ok(Generation { params, conditioning, adapters, coverage, sigmas, modulations, latents, velocity: None, done: 0 })

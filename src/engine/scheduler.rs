@@ -3,11 +3,11 @@
 //! diffusers `schedulers/scheduling_flow_match_euler_discrete.py`, `pipelines/flux/pipeline_flux.py` (`calculate_shift`).
 
 use crate::{Error, Model, Result, Size, checkpoint::read_json};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// scheduler/scheduler_config.json
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Scheduler {
     pub base_image_seq_len: usize,
@@ -27,7 +27,7 @@ pub struct Scheduler {
     use_karras_sigmas: bool,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum TimeShift {
     Exponential,
@@ -59,6 +59,7 @@ impl Scheduler {
     pub fn load(model: &Model) -> Result<Self> {
         match model {
             Model::Folder(folder) => Self::read(folder),
+            Model::Assembly(assembly) => assembly.config("scheduler"),
             Model::Synthetic(synthetic) => Ok(synthetic.config("scheduler")),
         }
     }

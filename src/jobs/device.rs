@@ -6,7 +6,7 @@ use super::{
 };
 use crate::config::Config;
 use anyhow::{Result, anyhow};
-use engine::Pipeline;
+use engine::{Model, Pipeline};
 use std::{
     collections::VecDeque,
     ops::ControlFlow,
@@ -138,7 +138,7 @@ fn own(config: &Config, mut arrivals: mpsc::Receiver<Job>, announce: &watch::Sen
 }
 
 fn load(config: &Config) -> engine::Result<(Pipeline, Facts)> {
-    let pipeline = Pipeline::load_in(&config.model, &config.device.open()?, config.precision)?;
+    let pipeline = Pipeline::load_in(Model::open(&config.model, &config.chosen)?, &config.device.open()?, config.precision)?;
     let facts = Facts::of(&pipeline)?;
     Ok((pipeline, facts))
 }

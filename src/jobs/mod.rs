@@ -7,6 +7,7 @@ pub mod device;
 pub mod draw;
 pub mod error;
 pub mod events;
+pub mod export;
 pub mod import;
 pub mod progress;
 pub mod publish;

@@ -42,8 +42,7 @@ impl Resident {
     }
 
     fn adapter_bytes(&self) -> usize {
-        let pairs = self.adapters.iter().flat_map(|(_, adapter)| adapter.modules.values());
-        pairs.map(|pair| 4 * (pair.a.elem_count() + pair.b.elem_count())).sum()
+        self.adapters.iter().map(|(_, adapter)| adapter.bytes()).sum()
     }
 
     /// After a task that ran out of memory: lets go of all that can be loaded again, so that the next one finds room.

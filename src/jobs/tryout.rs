@@ -4,7 +4,7 @@ use super::{
     Jobs,
     error::{Error, Result},
 };
-use engine::{Adapter, AdapterSet, Pipeline};
+use engine::{Adapter, Pipeline};
 use std::sync::Arc;
 
 /// An adapter that fits, wholly or in part.
@@ -17,7 +17,7 @@ pub struct Fitting {
 }
 
 impl Jobs {
-    /// Reads and mounts it; one of which nothing fits is refused.
+    /// Reads and mounts it; one of which nothing fits, or which changes nothing, is refused.
     pub async fn try_adapter(&self, name: &str, bytes: Arc<Vec<u8>>) -> Result<Fitting> {
         let name = name.to_owned();
         let answer = self.device.ask(move |pipeline| fit(&name, &bytes, pipeline)).await;
@@ -27,16 +27,19 @@ impl Jobs {
 
 fn fit(name: &str, bytes: &[u8], pipeline: &Pipeline) -> engine::Result<Fitting> {
     let adapter = Arc::new(Adapter::from_bytes(name, bytes, &pipeline.device)?);
-    let (_, coverage) = AdapterSet::mount(&pipeline.transformer, &[(adapter.clone(), 1.0)])?;
-    let coverage = coverage.into_iter().next().unwrap_or_default();
+    let coverage = pipeline.mount(&[(adapter.clone(), 1.0)])?.coverage.into_iter().next().unwrap_or_default();
+    let change = pipeline.measure(&adapter)?;
     // Ranks may differ from module to module; the largest says how much it holds.
-    let largest = adapter.modules.values().max_by_key(|pair| pair.rank());
-    let (rank, scale) = largest.map_or((0, 1.0), |pair| (pair.rank(), pair.scale));
+    let largest = adapter.modules.values().max_by_key(|delta| delta.rank());
+    let (rank, scale) = largest.map_or((0, 1.0), |delta| (delta.rank().unwrap_or_default(), delta.scale()));
     let recipe = serde_json::json!({
         "name": name,
         "base_model": pipeline.name,
+        "written_by": adapter.layout.name(),
         "header": adapter.metadata,
         "modules": coverage.matched.len(),
+        "fit": coverage.in_words(),
+        "measured_change": change,
         "modules_without_a_place": coverage.unmatched,
     });
     Ok(Fitting { rank: rank as u32, alpha: scale * rank as f64, base_model: pipeline.name.clone(), recipe })

@@ -24,6 +24,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 /// Where a watcher left off: losses after this step are told again.
 #[derive(serde::Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct From {
     /// Tell losses after this step again; 0 tells them all.
     pub after: Option<u32>,

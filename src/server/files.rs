@@ -1,7 +1,10 @@
 //! `GET /files/…`: pictures, style sets, adapters, samples. A file is looked up by its row; no path comes from outside.
 
 use super::{AppState, error::Refusal, visitor::Visitor};
-use crate::store::{BlobKey, Error};
+use crate::{
+    jobs::export,
+    store::{BlobKey, Error},
+};
 use app::api::{AdapterId, DatasetId, PictureId, RunId};
 use axum::{
     Router,
@@ -53,8 +56,13 @@ async fn item_thumb(State(state): State<AppState>, visitor: Visitor, Path((datas
     Ok(lasting(state.jobs.store.blobs.get(&thumb).await?, "image/jpeg", None))
 }
 
-/// `{id}.safetensors` to take along, `{id}.json` for where it comes from.
-async fn adapter(State(state): State<AppState>, visitor: Visitor, Path(file): Path<String>) -> Answer {
+/// `{id}.safetensors` to take along, with `?for=kohya` in another program's layout; `{id}.json` for where it comes from.
+async fn adapter(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    Path(file): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Answer {
     let (store, owner) = (&state.jobs.store, visitor.owner());
     if let Some(id) = file.strip_suffix(".json") {
         let recipe = store.adapter_recipe(&owner, &AdapterId::from(id.to_owned())).await?;
@@ -63,7 +71,11 @@ async fn adapter(State(state): State<AppState>, visitor: Visitor, Path(file): Pa
     let id: AdapterId = stem(&file, ".safetensors")?.into();
     let found = store.adapter_file(&owner, &id).await?;
     let bytes = store.blobs.get(&BlobKey::adapter(&id, found.version)).await?;
-    Ok(changing(bytes, "application/octet-stream", Some(format!("{}.safetensors", file_name(&found.name)))))
+    let Some(program) = query.get("for") else {
+        return Ok(changing(bytes, "application/octet-stream", Some(format!("{}.safetensors", file_name(&found.name)))));
+    };
+    let exported = export::adapter(found.name.clone(), bytes, program).await?;
+    Ok(changing(exported, "application/octet-stream", Some(format!("{}-{program}.safetensors", file_name(&found.name)))))
 }
 
 async fn sample(State(state): State<AppState>, visitor: Visitor, Path((run, sample)): Path<(RunId, String)>) -> Answer {

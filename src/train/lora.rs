@@ -82,8 +82,8 @@ impl Lora {
     /// A copy as a file or a generation wants it.
     pub fn to_adapter(&self, name: &str, metadata: BTreeMap<String, String>) -> Result<Adapter> {
         let pair = |module: &Module| Ok::<_, crate::Error>(LoraPair { a: copy(&module.a)?, b: copy(&module.b)?, scale: self.scale });
-        let modules = self.modules.iter().map(|module| Ok((module.path.clone(), pair(module)?))).collect::<Result<_>>()?;
-        Ok(Adapter { name: name.to_owned(), modules, metadata })
+        let pairs = self.modules.iter().map(|module| Ok((module.path.clone(), pair(module)?))).collect::<Result<Vec<_>>>()?;
+        Ok(Adapter::of_pairs(name, pairs, metadata))
     }
 }
 

@@ -3,7 +3,8 @@
 use super::program::{atelier, command, finish};
 use std::process::Stdio;
 
-const COMMANDS: [&str; 9] = ["serve", "token", "generate", "train", "compare", "publish", "parity", "bench", "doctor"];
+const COMMANDS: [&str; 13] =
+    ["serve", "token", "generate", "train", "compare", "publish", "export", "merge", "quantize", "inspect", "parity", "bench", "doctor"];
 
 #[test]
 fn help_names_every_command_and_each_has_help_with_an_example() {

@@ -91,6 +91,12 @@ async fn the_document_is_whole_and_its_page_lists_it() {
         let name = reference.strip_prefix("#/components/schemas/").unwrap();
         assert!(schemas.contains_key(name), "{reference} leads nowhere");
     }
+    for (path, method) in &operations {
+        for parameter in document["paths"][path][method]["parameters"].as_array().into_iter().flatten() {
+            let in_path = path.contains(&format!("{{{}}}", parameter["name"].as_str().unwrap()));
+            assert_eq!(parameter["in"], if in_path { "path" } else { "query" }, "{method} {path}: {parameter}");
+        }
+    }
     let request = &schemas["GenerateRequest"];
     assert_eq!(request["required"], json!(["prompt"]));
     assert_eq!(request["properties"]["adapters"]["items"]["$ref"], "#/components/schemas/AdapterUse");
@@ -215,6 +221,10 @@ async fn a_set_is_sent_trained_on_watched_stopped_resumed_and_its_adapter_taken_
     let adapter = format!("/api/v1/adapters/{}", adapters[0].id);
     let weights = get(&studio, &format!("{adapter}/weights")).await.ok();
     assert_eq!(weights.headers["content-disposition"], "attachment; filename=\"Small-Mucha.safetensors\"");
+    let kohya = get(&studio, &format!("{adapter}/weights?for=kohya")).await.ok();
+    assert_eq!(kohya.headers["content-disposition"], "attachment; filename=\"Small-Mucha-kohya.safetensors\"");
+    assert!(kohya.body.windows(9).any(|bytes| bytes == b"lora_unet") && kohya.body != weights.body);
+    get(&studio, &format!("{adapter}/weights?for=paint")).await.refused(422, "kohya");
     let renamed: AdapterInfo = ask(&studio, "patch", &adapter, Some(json!({"name": "Oil"}))).await.ok().json();
     assert_eq!(renamed.name, "Oil");
     let recipe: Value = get(&studio, &format!("{adapter}/recipe")).await.ok().json();

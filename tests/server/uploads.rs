@@ -101,6 +101,17 @@ async fn an_adapter_is_tried_on_the_model_before_it_is_kept() {
     assert!(adapter.rank > 0 && !adapter.training && adapter.base_model == "flux-mini");
     assert_eq!(studio.get(&format!("/files/adapters/{}.safetensors", adapter.id)).await.ok().body, file);
 
+    for (program, key) in
+        [("kohya", "lora_unet_double_blocks_0_"), ("comfyui", "diffusion_model.double_blocks.0."), ("diffusers", "transformer.")]
+    {
+        let exported = studio.get(&format!("/files/adapters/{}.safetensors?for={program}", adapter.id)).await.ok();
+        let name = format!("attachment; filename=\"brought-along-{program}.safetensors\"");
+        assert_eq!(exported.headers["content-disposition"], name.as_str());
+        let tensors = safetensors::SafeTensors::deserialize(&exported.body).unwrap();
+        assert!(tensors.names().iter().any(|name| name.starts_with(key)), "{program}: {:?}", tensors.names());
+    }
+    studio.get(&format!("/files/adapters/{}.safetensors?for=paper", adapter.id)).await.refused(422, "kohya");
+
     let stranger = safetensors_of_another_model();
     for (bytes, words) in
         [(&b"nonsense"[..], "safetensors"), (&file[..file.len() / 2], "truncated"), (&stranger[..], "none of its 1 modules")]

@@ -64,6 +64,7 @@ impl Picture {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams, utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
 pub struct PictureFilter {
     /// Words that the prompt contains.
     pub search: Option<String>,

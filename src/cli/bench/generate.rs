@@ -1,9 +1,8 @@
 //! `atelier bench generate`: a denoising step by the device's clock, and a picture from prompt to pixels.
 
 use super::{
-    super::output::{say, say_json},
     PROMPT,
-    measured::{Measured, Step, table},
+    measured::{Measured, Step},
     subject::{Subject, seconds},
 };
 use anyhow::Result;
@@ -27,23 +26,14 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let pipeline = arguments.subject.load()?;
-    let sizes = arguments.subject.sizes(&pipeline);
-    let measured = sizes.into_iter().map(|size| measure(arguments, &pipeline, size)).collect::<Result<Vec<_>>>()?;
-    if arguments.subject.json {
-        say_json(&measured)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    say(format_args!("{} on {}", pipeline.name, device::in_words(&pipeline.device)))?;
-    say(table(&measured))?;
-    for one in &measured {
-        let number = |name: &str| one.more.get(name).and_then(serde_json::Value::as_f64);
-        if let (Some(picture), Some(text), Some(vae)) = (number("picture_s"), number("encode_s"), number("decode_s")) {
-            let steps = arguments.steps;
-            say(format_args!("a picture of {} in {steps} steps: {picture:.3} s, of which text {text:.3} s and VAE {vae:.3} s", one.size))?;
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    arguments.subject.report(|pipeline, size| measure(arguments, pipeline, size), |one| in_words(arguments.steps, one))
+}
+
+/// The picture that was timed as a whole.
+fn in_words(steps: usize, one: &Measured) -> Option<String> {
+    let seconds = |name: &str| one.more.get(name).and_then(serde_json::Value::as_f64);
+    let (picture, text, vae) = (seconds("picture_s")?, seconds("encode_s")?, seconds("decode_s")?);
+    Some(format!("a picture of {} in {steps} steps: {picture:.3} s, of which text {text:.3} s and VAE {vae:.3} s", one.size))
 }
 
 fn measure(arguments: &Arguments, pipeline: &Pipeline, size: Size) -> Result<Measured> {

@@ -1,9 +1,21 @@
 //! What a mode of the bench works on: the model, the sizes, and how often.
 
-use super::{super::arguments::ModelArguments, check_repeat};
+use super::{
+    super::{
+        arguments::ModelArguments,
+        output::{say, say_json},
+    },
+    check_repeat,
+    measured::{Measured, table},
+};
 use anyhow::{Result, ensure};
 use clap::Args;
-use engine::{Model, Pipeline, Size, device::Mark, synthetic::Synthetic};
+use engine::{
+    Model, Pipeline, Size,
+    device::{self, Mark},
+    synthetic::Synthetic,
+};
+use std::process::ExitCode;
 
 #[derive(Args, Debug)]
 pub struct Subject {
@@ -30,7 +42,25 @@ pub struct Subject {
 }
 
 impl Subject {
-    pub fn load(&self) -> Result<Pipeline> {
+    /// Measures every size and prints the table, with what `remark` has to say of each below it, or JSON.
+    pub fn report(
+        &self,
+        measure: impl Fn(&Pipeline, Size) -> Result<Measured>,
+        remark: impl Fn(&Measured) -> Option<String>,
+    ) -> Result<ExitCode> {
+        let pipeline = self.load()?;
+        let measured = self.sizes(&pipeline).into_iter().map(|size| measure(&pipeline, size)).collect::<Result<Vec<_>>>()?;
+        if self.json {
+            say_json(&measured)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        say(format_args!("{} on {}", pipeline.name, device::in_words(&pipeline.device)))?;
+        say(table(&measured))?;
+        measured.iter().filter_map(remark).try_for_each(say)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn load(&self) -> Result<Pipeline> {
         check_repeat(self.repeat)?;
         match self.synthetic {
             Some(synthetic) => self.model.load_as(Model::Synthetic(synthetic)),
@@ -38,7 +68,7 @@ impl Subject {
         }
     }
 
-    pub fn sizes(&self, pipeline: &Pipeline) -> Vec<Size> {
+    fn sizes(&self, pipeline: &Pipeline) -> Vec<Size> {
         if self.sizes.is_empty() { vec![pipeline.sizes.usual_size()] } else { self.sizes.clone() }
     }
 }

@@ -1,9 +1,8 @@
 //! `atelier bench train`: a training micro-step with its update by the device's clock, as the trainer itself takes it.
 
 use super::{
-    super::output::{say, say_json},
     dataset,
-    measured::{Measured, Step, table},
+    measured::{Measured, Step},
     recipe,
     subject::{Subject, seconds},
 };
@@ -42,16 +41,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let pipeline = arguments.subject.load()?;
-    let sizes = arguments.subject.sizes(&pipeline);
-    let measured = sizes.into_iter().map(|size| measure(arguments, &pipeline, size)).collect::<Result<Vec<_>>>()?;
-    if arguments.subject.json {
-        say_json(&measured)?;
-    } else {
-        say(format_args!("{} on {}", pipeline.name, device::in_words(&pipeline.device)))?;
-        say(table(&measured))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    arguments.subject.report(|pipeline, size| measure(arguments, pipeline, size), |_| None)
 }
 
 fn measure(arguments: &Arguments, pipeline: &Pipeline, size: Size) -> Result<Measured> {

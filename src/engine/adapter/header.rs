@@ -14,6 +14,8 @@ pub const KEY: &str = "lora_adapter_metadata";
 #[derive(Debug, Deserialize)]
 pub struct PeftConfig {
     r: usize,
+    /// LoHa and LoKr say only `alpha`.
+    #[serde(alias = "alpha")]
     lora_alpha: f64,
     #[serde(default)]
     rank_pattern: BTreeMap<String, usize>,
@@ -22,7 +24,7 @@ pub struct PeftConfig {
     #[serde(default)]
     use_rslora: bool,
     #[serde(default)]
-    use_dora: bool,
+    pub use_dora: bool,
 }
 
 impl PeftConfig {
@@ -34,16 +36,18 @@ impl PeftConfig {
         if own.is_empty() {
             return Ok(None);
         }
-        let config: Self = serde_json::from_value(Value::Object(own)).map_err(|e| format!("its header's {KEY}: {e}"))?;
-        if config.use_dora {
-            return Err("it is a DoRA adapter; only plain LoRA is supported".into());
-        }
-        Ok(Some(config))
+        serde_json::from_value(Value::Object(own)).map(Some).map_err(|e| format!("its header's {KEY}: {e}"))
     }
 
-    /// The scale of a module, once its rank is found to be what the header says.
-    pub fn scale(&self, module: &str, rank: usize) -> Result<f64, String> {
+    /// Reads PEFT's own `adapter_config.json`.
+    pub fn parse_own(config: &str) -> Result<Self, String> {
+        serde_json::from_str(config).map_err(|e| format!("the adapter_config.json beside it is not PEFT's: {e}"))
+    }
+
+    /// The scale of a module, once its rank, if it has one, is found to be what the header says.
+    pub fn scale(&self, module: &str, rank: Option<usize>) -> Result<f64, String> {
         let said = pattern(&self.rank_pattern, module)?.unwrap_or(self.r);
+        let rank = rank.unwrap_or(said);
         if said != rank {
             return Err(format!("{module} has rank {rank}, but its header says {said}"));
         }

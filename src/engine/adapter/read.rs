@@ -1,48 +1,63 @@
-//! Reading a diffusers/PEFT LoRA file as `FluxPipeline.load_lora_weights` does.
+//! Reading an adapter file, whoever wrote it: diffusers, kohya, ComfyUI, OneTrainer, XLabs, PEFT or LyCORIS.
 //!
-//! diffusers `loaders/lora_pipeline.py` (`lora_state_dict`), `loaders/peft.py`, `utils/peft_utils.py` (`get_peft_kwargs`).
+//! diffusers `loaders/lora_pipeline.py` (`lora_state_dict`), `loaders/lora_conversion_utils.py`, `utils/peft_utils.py` (`get_peft_kwargs`);
+//! kohya `networks/convert_flux_lora.py`; LyCORIS `modules/{loha,lokr}.py`.
 
 use super::{
-    Adapter, LoraPair, TEXT_ENCODER, TRANSFORMER,
-    header::{self, PeftConfig},
+    Adapter,
+    delta::{Delta, Factor, Form, LoraPair, Magnitude, Product, Update},
+    header,
+    key::{Home, Key, Layout, Role, home},
+    scale::Scales,
 };
-use crate::Error;
+use crate::{Error, bfl::Fused};
 use candle_core::{DType, Device, Tensor};
 use safetensors::{SafeTensors, tensor::TensorView};
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::Path};
 
-/// A key that shows another way of writing adapters, and that way's name.
-const OTHER_FORMATS: [(&str, &str); 10] = [
-    ("dora_scale", "DoRA"),
-    ("lora_magnitude_vector", "DoRA"),
-    ("lokr_", "LoKr"),
-    ("hada_", "LoHa"),
-    ("lora_unet_", "kohya"),
-    (".lora_down.", "kohya"),
-    (".processor.", "XLabs"),
-    ("diffusion_model.", "ComfyUI"),
-    ("base_model.", "raw PEFT"),
-    ("query_norm.scale", "BFL control"),
-];
+/// PEFT's own configuration, which it saves beside its weights.
+const PEFT_CONFIG: &str = "adapter_config.json";
+
+/// Weights of a layer; FLUX.1's largest has 21504·3072. Beyond, a small file could ask for any amount of memory.
+const LARGEST: usize = 1 << 28;
 
 impl Adapter {
-    /// Reads a diffusers/PEFT safetensors file; rank and alpha from tensors or header as `load_lora_weights` does.
+    /// Reads a safetensors file, with PEFT's configuration if that lies beside it.
     pub fn load(path: &Path, device: &Device) -> crate::Result<Self> {
         let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-        let bytes = std::fs::read(path).map_err(|e| Error::adapter(path.to_string_lossy(), format!("cannot be read: {e}")))?;
-        Self::from_bytes(&name, &bytes, device)
+        Self::load_as(&name, path, device)
     }
 
-    /// Reads the same from bytes; `name` is used in errors.
+    /// The same under another name than the file's.
+    pub fn load_as(name: &str, path: &Path, device: &Device) -> crate::Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Error::adapter(path.to_string_lossy(), format!("cannot be read: {e}")))?;
+        let config = std::fs::read_to_string(path.with_file_name(PEFT_CONFIG)).ok();
+        Self::read(name, &bytes, config.as_deref(), device)
+    }
+
+    /// Reads the same from bytes alone; `name` is used in errors.
     pub fn from_bytes(name: &str, bytes: &[u8], device: &Device) -> crate::Result<Self> {
+        Self::read(name, bytes, None, device)
+    }
+
+    fn read(name: &str, bytes: &[u8], config: Option<&str>, device: &Device) -> crate::Result<Self> {
         let refuse = |problem: String| Error::adapter(name, problem);
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| refuse(not_safetensors(&e)))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| refuse(not_safetensors(&e)))?;
         let metadata: BTreeMap<String, String> = header.metadata().clone().unwrap_or_default().into_iter().collect();
-        let halves = Halves::gather(&tensors, device).map_err(refuse)?;
-        let scales = Scales::new(metadata.get(header::KEY), &halves.alphas).map_err(refuse)?;
-        let modules = halves.pairs(&scales).map_err(refuse)?;
-        Ok(Self { name: name.to_owned(), modules, metadata })
+        let mut file = File::gather(&tensors, device).map_err(refuse)?;
+        // PEFT's file may lie beside adapters of others; only names as PEFT writes them are its own.
+        let config = config.filter(|_| file.layout == Layout::RawPeft);
+        if file.layout == Layout::RawPeft && config.is_none() && !metadata.contains_key(header::KEY) && file.alphas().is_empty() {
+            file.left_out
+                .push((PEFT_CONFIG.into(), "PEFT's configuration is not beside the file, so alpha is taken to be the rank".into()));
+        }
+        let scales = Scales::new(&metadata, config, file.alphas(), file.layout == Layout::Diffusers).map_err(refuse)?;
+        let modules = file.deltas(&scales).map_err(refuse)?;
+        if modules.is_empty() {
+            return Err(refuse(file.nothing()));
+        }
+        Ok(Self { name: name.to_owned(), layout: file.layout, modules, left_out: file.left_out, metadata })
     }
 }
 
@@ -50,138 +65,245 @@ fn not_safetensors(error: &safetensors::SafeTensorError) -> String {
     format!("truncated or not a safetensors file ({error})")
 }
 
-/// What a file holds for each module before A and B are put together.
-#[derive(Default)]
-struct Halves {
-    a: BTreeMap<String, Tensor>,
-    b: BTreeMap<String, Tensor>,
-    alphas: BTreeMap<String, f64>,
+/// What a file holds, by the layers' names in it.
+struct File {
+    layout: Layout,
+    layers: BTreeMap<String, (Home, Tensors)>,
+    /// Keys that lead nowhere, and why.
+    left_out: Vec<(String, String)>,
 }
 
-impl Halves {
+/// What it holds of one layer.
+type Tensors = BTreeMap<Role, Tensor>;
+
+impl File {
     fn gather(tensors: &SafeTensors, device: &Device) -> Result<Self, String> {
-        let mut halves = Self::default();
-        for (key, view) in tensors.iter() {
-            halves.insert(key, &view, device)?;
+        let mut file = Self { layout: Layout::Bare, layers: BTreeMap::new(), left_out: Vec::new() };
+        let mut votes = BTreeMap::<Layout, usize>::new();
+        let mut keys = tensors.names();
+        keys.sort_unstable();
+        for key in keys {
+            let view = tensors.tensor(key).map_err(|e| not_safetensors(&e))?;
+            match Key::parse(key).and_then(|key| Ok((home(key.module)?, key))) {
+                Ok(((home, layout), Key { module, role })) => {
+                    *votes.entry(layout).or_default() += 1;
+                    let (_, parts) = file.layers.entry(module.to_owned()).or_insert_with(|| (home, Tensors::new()));
+                    if parts.insert(role, numbers(key, &view, device)?).is_some() {
+                        return Err(format!("{module} has its {role:?} twice"));
+                    }
+                }
+                Err(reason) => file.left_out.push((key.to_owned(), reason)),
+            }
         }
-        if halves.a.is_empty() && halves.b.is_empty() {
-            return Err("it has no transformer.….lora_A.weight keys: this is not a LoRA file as diffusers writes it".into());
-        }
-        Ok(halves)
+        file.layout = votes.into_iter().max_by_key(|&(_, count)| count).map_or(Layout::Bare, |(layout, _)| layout);
+        Ok(file)
     }
 
-    fn insert(&mut self, key: &str, view: &TensorView, device: &Device) -> Result<(), String> {
-        if let Some((_, format)) = OTHER_FORMATS.iter().find(|(sign, _)| key.contains(sign)) {
+    /// Why there is nothing in it.
+    fn nothing(&self) -> String {
+        let first = self.left_out.first().map_or(String::new(), |(key, reason)| format!(" (key {key}: {reason})"));
+        format!("this is not a LoRA file of FLUX.1 that diffusers, kohya, ComfyUI, OneTrainer, XLabs, PEFT or LyCORIS would write{first}")
+    }
+
+    fn alphas(&self) -> BTreeMap<String, f64> {
+        let alpha = |(name, (_, parts)): (&String, &(Home, Tensors))| Some((name.clone(), number(parts.get(&Role::Alpha)?)?));
+        self.layers.iter().filter_map(alpha).collect()
+    }
+
+    /// By diffusers' paths.
+    fn deltas(&mut self, scales: &Scales) -> Result<BTreeMap<String, Delta>, String> {
+        let mut modules = BTreeMap::new();
+        for (name, (home, parts)) in std::mem::take(&mut self.layers) {
+            if parts.keys().all(|role| *role == Role::Alpha) {
+                self.left_out.push((format!("{name}.alpha"), "an alpha without the pair that it scales".into()));
+                continue;
+            }
+            let delta = delta(&name, &parts, scales.of(&name, path(&home), rank(&parts))?)?;
+            let (outputs, inputs) = delta.update.shape();
+            if outputs.saturating_mul(inputs) > LARGEST {
+                self.left_out.push((name, format!("{inputs} to {outputs} features are more than any layer of FLUX.1 has")));
+                continue;
+            }
+            match placed(home, delta) {
+                Ok(placed) => {
+                    for (path, delta) in placed {
+                        if modules.insert(path.clone(), delta).is_some() {
+                            return Err(format!("it changes {path} twice, the second time as {name}"));
+                        }
+                    }
+                }
+                Err(reason) => self.left_out.push((name, reason)),
+            }
+        }
+        if scales.say_dora() && modules.values().all(|delta| delta.magnitude.is_none()) {
+            return Err("its header says that it is a DoRA adapter, but its magnitudes are missing".into());
+        }
+        Ok(modules)
+    }
+}
+
+/// The name that a configuration's patterns speak of.
+fn path(home: &Home) -> &str {
+    match home {
+        Home::Layer(path) => path,
+        Home::Part(fused, index) => &fused.parts[*index],
+        Home::Fused(fused) | Home::First(fused, _) => {
+            if fused.parts.len() == 1 {
+                &fused.parts[0]
+            } else {
+                &fused.name
+            }
+        }
+    }
+}
+
+/// By which alpha is divided; none if the factors are whole.
+fn rank(parts: &Tensors) -> Option<usize> {
+    [Role::Down, Role::Lokr2b, Role::Lokr1b, Role::Hada1b].iter().find_map(|role| parts.get(role)?.dims().first().copied())
+}
+
+fn number(tensor: &Tensor) -> Option<f64> {
+    match tensor.flatten_all().and_then(|t| t.to_vec1::<f32>()).ok()?[..] {
+        [number] => Some(f64::from(number)),
+        _ => None,
+    }
+}
+
+/// ΔW as the file calls its layer, all rows.
+fn delta(name: &str, parts: &Tensors, scale: f64) -> Result<Delta, String> {
+    let scale =
+        scale * parts.get(&Role::Scalar).map_or(Ok(1.0), |scalar| number(scalar).ok_or(format!("{name}: its scalar is not one number")))?;
+    if parts.get(&Role::Alpha).is_some_and(|alpha| number(alpha).is_none()) {
+        return Err(format!("{name}: its alpha must be a single number"));
+    }
+    let update = update(name, parts, scale)?;
+    let magnitude = parts.iter().find_map(|(role, values)| if let Role::Magnitude(square) = role { Some((*square, values)) } else { None });
+    let magnitude = magnitude.map(|(square, values)| {
+        let shape = update.shape();
+        let of = square.axis(values.dims(), shape).ok_or_else(|| {
+            format!("{name}: {:?} magnitudes are neither one for each of {} outputs nor of {} inputs", values.dims(), shape.0, shape.1)
+        })?;
+        Ok::<_, String>(Magnitude { values: values.flatten_all().map_err(|e| e.to_string())?, of })
+    });
+    Ok(Delta { update, magnitude: magnitude.transpose()? })
+}
+
+fn update(name: &str, parts: &Tensors, scale: f64) -> Result<Update, String> {
+    let has = |role: Role| parts.contains_key(&role);
+    let matrix = |role: Role| -> Result<Tensor, String> {
+        let tensor = parts.get(&role).ok_or_else(|| format!("{name} has a part of its factors only: {role:?} is missing"))?;
+        if tensor.rank() == 2 {
+            Ok(tensor.clone())
+        } else {
+            Err(format!("{name}: {role:?} has shape {:?}, but a matrix is needed", tensor.dims()))
+        }
+    };
+    let low = |tall: Role, wide: Role| -> Result<Factor, String> {
+        let (tall, wide) = (matrix(tall)?, matrix(wide)?);
+        if tall.dims()[1] != wide.dims()[0] || wide.dims()[0] == 0 {
+            return Err(format!("{name}: factors {:?} and {:?} have no common rank", tall.dims(), wide.dims()));
+        }
+        Ok(Factor::Low(tall, wide))
+    };
+    let either = |whole: Role, tall: Role, wide: Role| if has(whole) { matrix(whole).map(Factor::Whole) } else { low(tall, wide) };
+    if has(Role::Hada1a) {
+        let factors = [low(Role::Hada1a, Role::Hada1b)?, low(Role::Hada2a, Role::Hada2b)?];
+        if factors[0].shape() != factors[1].shape() {
             return Err(format!(
-                "it is written the {format} way (key {key}); files as diffusers writes them are read (transformer.….lora_A.weight)"
+                "{name}: LoHa's matrices are {:?} and {:?}; they must be of one shape",
+                factors[0].shape(),
+                factors[1].shape()
             ));
         }
-        let path = match key.strip_prefix(TRANSFORMER) {
-            Some(path) => path,
-            None if key.starts_with(TEXT_ENCODER) => key,
-            None => return Err(format!("key {key} begins with neither {TRANSFORMER} nor {TEXT_ENCODER}")),
-        };
-        // diffusers takes every key with these letters for an alpha.
-        if key.contains("alpha") {
-            self.alphas.insert(path.replace(".alpha", ""), alpha(key, view)?);
-        } else if let Some(module) = path.strip_suffix(".lora_A.weight") {
-            self.a.insert(module.to_owned(), matrix(key, view, device)?);
-        } else if let Some(module) = path.strip_suffix(".lora_B.weight") {
-            self.b.insert(module.to_owned(), matrix(key, view, device)?);
-        } else {
-            return Err(format!("key {key} is not a lora_A or lora_B weight"));
-        }
-        Ok(())
+        return Ok(Update::Product(Product::new(Form::Hadamard(factors), scale)));
     }
-
-    /// Joins A with B; each needs the other, with the same rank.
-    fn pairs(mut self, scales: &Scales) -> Result<BTreeMap<String, LoraPair>, String> {
-        let mut modules = BTreeMap::new();
-        for (module, a) in self.a {
-            let b = self.b.remove(&module).ok_or_else(|| format!("{module} has a lora_A but no lora_B"))?;
-            let (rank, rank_b) = (a.dims()[0], b.dims()[1]);
-            if rank != rank_b || rank == 0 {
-                return Err(format!("{module}: lora_A {:?} and lora_B {:?} have no common rank", a.dims(), b.dims()));
+    if has(Role::Lokr1) || has(Role::Lokr1a) {
+        let factors = [either(Role::Lokr1, Role::Lokr1a, Role::Lokr1b)?, either(Role::Lokr2, Role::Lokr2a, Role::Lokr2b)?];
+        return Ok(Update::Product(Product::new(Form::Kronecker(factors), scale)));
+    }
+    if has(Role::Whole) {
+        return Ok(Update::Product(Product::new(Form::Whole(matrix(Role::Whole)?), scale)));
+    }
+    match (has(Role::Down), has(Role::Up)) {
+        (true, false) => Err(format!("{name} has a lora_A but no lora_B")),
+        (false, true) => Err(format!("{name} has a lora_B but no lora_A")),
+        (false, false) => Err(format!("{name} has a part of its factors only")),
+        (true, true) => {
+            let (a, b) = (matrix(Role::Down)?, matrix(Role::Up)?);
+            if a.dims()[0] != b.dims()[1] || a.dims()[0] == 0 {
+                return Err(format!("{name}: lora_A {:?} and lora_B {:?} have no common rank", a.dims(), b.dims()));
             }
-            let scale = scales.of(&module, rank)?;
-            modules.insert(module, LoraPair { a, b, scale });
-        }
-        match self.b.keys().next() {
-            Some(module) => Err(format!("{module} has a lora_B but no lora_A")),
-            None => Ok(modules),
+            Ok(Update::Pair(LoraPair { a, b, scale }))
         }
     }
 }
 
-/// Where the scale of a module comes from.
-enum Scales {
-    /// The file says nothing: alpha is the rank.
-    One,
-    /// `.alpha` tensors; diffusers gives modules without one the most common value.
-    Tensors {
-        own: BTreeMap<String, f64>,
-        others: f64,
-    },
-    Header {
-        transformer: Option<PeftConfig>,
-        text_encoder: Option<PeftConfig>,
-    },
-}
-
-impl Scales {
-    fn new(header: Option<&String>, alphas: &BTreeMap<String, f64>) -> Result<Self, String> {
-        let parsed = |component| header.map_or(Ok(None), |header| PeftConfig::parse(header, component));
-        match (parsed(TRANSFORMER)?, parsed(TEXT_ENCODER)?) {
-            (None, None) if alphas.is_empty() => Ok(Self::One),
-            (None, None) => Ok(Self::Tensors { own: alphas.clone(), others: most_common(alphas) }),
-            (transformer, text_encoder) if alphas.is_empty() => Ok(Self::Header { transformer, text_encoder }),
-            _ => Err("alpha is given twice, in tensors and in the header; diffusers refuses such a file too".into()),
+/// The same for each of diffusers' layers that it belongs to, or why it cannot be divided.
+fn placed(home: Home, delta: Delta) -> Result<Vec<(String, Delta)>, String> {
+    let (fused, wanted) = match home {
+        Home::Layer(path) => return Ok(vec![(path, delta)]),
+        Home::Part(fused, index) if fused.parts.len() > 1 => return Ok(vec![(fused.parts[index].clone(), delta)]),
+        Home::First(fused, count) => (Fused { parts: fused.parts[..count].to_vec(), ..fused }, count),
+        Home::Fused(fused) | Home::Part(fused, _) => {
+            let count = fused.parts.len();
+            (fused, count)
         }
+    };
+    let (outputs, inputs) = delta.update.shape();
+    let rows = fused
+        .rows(outputs, inputs)
+        .ok_or_else(|| format!("{outputs} outputs from {inputs} inputs cannot be divided among {}", fused.parts.join(", ")))?;
+    if wanted > 1 && delta.magnitude.as_ref().is_some_and(|magnitude| magnitude.of == super::Axis::Inputs) {
+        return Err("DoRA's lengths of the columns of several layers at once cannot be divided among them".into());
     }
-
-    fn of(&self, module: &str, rank: usize) -> Result<f64, String> {
-        let scale = match self {
-            Self::One => 1.0,
-            Self::Tensors { own, others } => own.get(module).unwrap_or(others) / rank as f64,
-            Self::Header { transformer, text_encoder } => {
-                let (config, path) = match module.strip_prefix(TEXT_ENCODER) {
-                    Some(path) => (text_encoder, path),
-                    None => (transformer, module),
-                };
-                config.as_ref().map_or(Ok(1.0), |config| config.scale(path, rank))?
-            }
-        };
-        if scale.is_finite() { Ok(scale) } else { Err(format!("{module}: its alpha is not a finite number")) }
-    }
+    let part = |(path, rows): (&String, &Vec<Range<usize>>)| {
+        let part = part_of(&delta, rows, wanted > 1).map_err(|e| format!("{path}: {e}"))?;
+        Ok(part.map(|part| (path.clone(), part)))
+    };
+    fused.parts.iter().zip(&rows).filter_map(|part_rows| part(part_rows).transpose()).collect()
 }
 
-/// The alpha that occurs most often.
-fn most_common(alphas: &BTreeMap<String, f64>) -> f64 {
-    let count = |alpha: f64| alphas.values().filter(|&&other| other == alpha).count();
-    alphas.values().copied().max_by_key(|&alpha| count(alpha)).unwrap_or(1.0)
+/// None for a pair that adds nothing: a fused layer has room for parts that were never adapted.
+fn part_of(delta: &Delta, rows: &[Range<usize>], divided: bool) -> crate::Result<Option<Delta>> {
+    let magnitude = match &delta.magnitude {
+        Some(Magnitude { values, of: super::Axis::Outputs }) => {
+            let picked = rows.iter().map(|range| values.narrow(0, range.start, range.len())).collect::<candle_core::Result<Vec<_>>>()?;
+            Some(Magnitude { values: Tensor::cat(&picked, 0)?, of: super::Axis::Outputs })
+        }
+        other => other.clone(),
+    };
+    let update = match delta.update.rows(rows)? {
+        Update::Pair(pair) if divided && magnitude.is_none() => match without_zeros(&pair)? {
+            Some(pair) => Update::Pair(pair),
+            None => return Ok(None),
+        },
+        update => update,
+    };
+    Ok(Some(Delta { update, magnitude }))
 }
 
-fn alpha(key: &str, view: &TensorView) -> Result<f64, String> {
-    let values = numbers(key, view, &Device::Cpu)?.flatten_all().and_then(|t| t.to_vec1::<f32>());
-    match values.map_err(|e| format!("{key}: {e}"))?[..] {
-        [alpha] => Ok(f64::from(alpha)),
-        _ => Err(format!("{key} {:?} must be a single number", view.shape())),
+/// A pair without the columns of B that are all zero, and the rows of A that they meet: those of the layers that were put beside this one.
+fn without_zeros(pair: &LoraPair) -> crate::Result<Option<LoraPair>> {
+    let columns = pair.b.abs()?.max(0)?.to_vec1::<f32>()?;
+    let used: Vec<u32> = (0..).zip(&columns).filter(|(_, most)| **most != 0.0).map(|(column, _)| column).collect();
+    if used.is_empty() {
+        return Ok(None);
     }
-}
-
-/// A 2-d tensor of finite numbers, in f32.
-fn matrix(key: &str, view: &TensorView, device: &Device) -> Result<Tensor, String> {
-    if view.shape().len() != 2 {
-        return Err(format!("{key} has shape {:?}, but a matrix is needed", view.shape()));
+    if used.len() == columns.len() {
+        return Ok(Some(pair.clone()));
     }
-    numbers(key, view, device)
+    let used = Tensor::new(used, pair.b.device())?;
+    Ok(Some(LoraPair { a: pair.a.index_select(&used, 0)?, b: pair.b.index_select(&used, 1)?, scale: pair.scale }))
 }
 
+/// A tensor of finite numbers, in f32.
 fn numbers(key: &str, view: &TensorView, device: &Device) -> Result<Tensor, String> {
     let dtype = match view.dtype() {
         safetensors::Dtype::BF16 => DType::BF16,
         safetensors::Dtype::F16 => DType::F16,
         safetensors::Dtype::F32 => DType::F32,
+        safetensors::Dtype::F64 => DType::F64,
+        safetensors::Dtype::I64 => DType::I64,
         other => return Err(format!("{key} is stored as {other}; bf16, f16 and f32 are read")),
     };
     let read = || -> candle_core::Result<(Tensor, f32)> {

@@ -2,12 +2,12 @@
 
 use super::Arg;
 use super::context::Context;
-use super::kernels::Stream;
+use super::cudnn::{Handle, told};
 use super::storage::{base, contiguous, uninitialised};
 use candle_core::backend::BackendStorage;
 use candle_core::{CudaStorage, DType, Layout, Result};
 use std::collections::HashMap;
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use std::ptr::{NonNull, null_mut};
 
 /// What a forward pass leaves.
@@ -38,7 +38,7 @@ pub fn attention(qkv: Arg, heads: usize, keep_log_sum_exp: bool) -> Result<Atten
         ..Memory::NONE
     };
     let pass = if keep_log_sum_exp { Pass::ForwardWithLse } else { Pass::Forward };
-    context.attention().run(&context, shape, pass, memory)?;
+    run(&context, shape, pass, memory)?;
     Ok(Attended { out, log_sum_exp })
 }
 
@@ -56,7 +56,7 @@ pub fn attention_gradient(qkv: Arg, heads: usize, out: Arg, log_sum_exp: Arg, g:
         ..Memory::NONE
     };
     let pass = if reproducible { Pass::BackwardReproducible } else { Pass::Backward };
-    context.attention().run(&context, shape, pass, memory)?;
+    run(&context, shape, pass, memory)?;
     Ok(dqkv)
 }
 
@@ -120,30 +120,17 @@ impl Memory {
 }
 
 #[repr(C)]
-struct Cudnn {
-    _opaque: [u8; 0],
-}
-
-#[repr(C)]
 struct Sdpa {
     _opaque: [u8; 0],
 }
 
 unsafe extern "C" {
-    fn atelier_cudnn_new(stream: Stream, message: *mut c_char, length: usize) -> *mut Cudnn;
-    fn atelier_sdpa_new(cudnn: *mut Cudnn, of: Shape, pass: i32, workspace: *mut i64, message: *mut c_char, length: usize) -> *mut Sdpa;
-    fn atelier_sdpa_run(cudnn: *mut Cudnn, sdpa: *mut Sdpa, memory: *const Memory, message: *mut c_char, length: usize) -> i32;
+    fn atelier_sdpa_new(cudnn: *mut Handle, of: Shape, pass: i32, workspace: *mut i64, message: *mut c_char, length: usize) -> *mut Sdpa;
+    fn atelier_sdpa_run(cudnn: *mut Handle, sdpa: *mut Sdpa, memory: *const Memory, message: *mut c_char, length: usize) -> i32;
 }
 
-/// cuDNN on a device, and its plans, shape by shape.
 #[derive(Default)]
-pub(super) struct Plans {
-    cudnn: Option<NonNull<Cudnn>>,
-    plans: HashMap<(Shape, Pass), Plan>,
-}
-
-// SAFETY: cuDNN's handle and plans belong to no thread, and the context keeps them behind a lock.
-unsafe impl Send for Plans {}
+pub(super) struct Plans(HashMap<(Shape, Pass), Plan>);
 
 #[derive(Clone, Copy)]
 struct Plan {
@@ -152,47 +139,29 @@ struct Plan {
     workspace: usize,
 }
 
-impl Plans {
-    fn run(&mut self, context: &Context, shape: Shape, pass: Pass, memory: Memory) -> Result<()> {
-        let cudnn = self.cudnn(context)?;
-        let plan = match self.plans.get(&(shape, pass)) {
-            Some(plan) => *plan,
-            None => *self.plans.entry((shape, pass)).or_insert(Plan::new(cudnn, shape, pass)?),
-        };
-        // Given back to the pool at once: what the stream does next comes after.
-        let workspace = uninitialised(&context.device, plan.workspace.max(1), DType::U8)?;
-        let memory = Memory { workspace: base(&workspace), ..memory };
+fn run(context: &Context, shape: Shape, pass: Pass, memory: Memory) -> Result<()> {
+    let mut cudnn = context.cudnn();
+    let (handle, plans) = (cudnn.handle(context)?, &mut cudnn.attention.0);
+    let plan = match plans.get(&(shape, pass)) {
+        Some(plan) => *plan,
+        None => *plans.entry((shape, pass)).or_insert(Plan::new(handle, shape, pass)?),
+    };
+    // Given back to the pool at once: what the stream does next comes after.
+    let workspace = uninitialised(&context.device, plan.workspace.max(1), DType::U8)?;
+    let memory = Memory { workspace: base(&workspace), ..memory };
+    told("attention", |message, length| {
         // SAFETY: the memory has the sizes that the shape asks for, as `attention` and `attention_gradient` made or checked it.
-        told(|message, length| (unsafe { atelier_sdpa_run(cudnn, plan.sdpa.as_ptr(), &memory, message, length) } == 0).then_some(()))
-    }
-
-    fn cudnn(&mut self, context: &Context) -> Result<*mut Cudnn> {
-        if self.cudnn.is_none() {
-            // SAFETY: the stream lives as long as the context, which is never dropped.
-            let cudnn = told(|message, length| NonNull::new(unsafe { atelier_cudnn_new(context.stream(), message, length) }))?;
-            self.cudnn = Some(cudnn);
-        }
-        Ok(self.cudnn.map_or(null_mut(), NonNull::as_ptr))
-    }
+        (unsafe { atelier_sdpa_run(handle, plan.sdpa.as_ptr(), &memory, message, length) } == 0).then_some(())
+    })
 }
 
 impl Plan {
-    fn new(cudnn: *mut Cudnn, shape: Shape, pass: Pass) -> Result<Self> {
+    fn new(cudnn: *mut Handle, shape: Shape, pass: Pass) -> Result<Self> {
         let mut workspace = 0;
-        let sdpa = told(|message, length| {
+        let sdpa = told("attention", |message, length| {
             // SAFETY: `cudnn` is alive, `workspace` a number to write to.
             NonNull::new(unsafe { atelier_sdpa_new(cudnn, shape, pass as i32, &mut workspace, message, length) })
         })?;
         Ok(Self { sdpa, workspace: workspace as usize })
-    }
-}
-
-/// Calls the shim with room for its message, which becomes the error.
-fn told<T>(call: impl FnOnce(*mut c_char, usize) -> Option<T>) -> Result<T> {
-    let mut message = [0 as c_char; 1024];
-    match call(message.as_mut_ptr(), message.len()) {
-        Some(value) => Ok(value),
-        // SAFETY: the shim ends its message with a zero within the length it was given; without one it is empty.
-        None => candle_core::bail!("cuDNN's attention: {}", unsafe { CStr::from_ptr(message.as_ptr()) }.to_string_lossy()),
     }
 }

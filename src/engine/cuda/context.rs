@@ -1,8 +1,8 @@
-//! What every operation shares on one device: the stream, and the plans of products and of attention.
+//! What every operation shares on one device: the stream, and the plans of cuBLASLt and cuDNN.
 
 use super::kernels::Stream;
 use super::storage::uninitialised;
-use super::{attention, gemm};
+use super::{cudnn::Cudnn, gemm};
 use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::DeviceId;
 use candle_core::cuda_backend::cudarc::driver::CudaStream;
@@ -20,7 +20,7 @@ pub struct Context {
     pub dynamic: CudaStorage,
     stream: Arc<CudaStream>,
     gemm: Mutex<gemm::Plans>,
-    attention: Mutex<attention::Plans>,
+    cudnn: Mutex<Cudnn>,
 }
 
 static CONTEXTS: LazyLock<Mutex<HashMap<DeviceId, Arc<Context>>>> = LazyLock::new(Mutex::default);
@@ -62,7 +62,7 @@ impl Context {
             dynamic: device.storage_from_slice(crate::quant::dynamic::SIGNED.values())?,
             stream,
             gemm: Mutex::new(gemm::Plans::new()?),
-            attention: Mutex::default(),
+            cudnn: Mutex::default(),
         })
     }
 
@@ -78,7 +78,7 @@ impl Context {
         lock(&self.gemm)
     }
 
-    pub fn attention(&self) -> MutexGuard<'_, attention::Plans> {
-        lock(&self.attention)
+    pub fn cudnn(&self) -> MutexGuard<'_, Cudnn> {
+        lock(&self.cudnn)
     }
 }

@@ -25,6 +25,10 @@ pub struct View {
     pub row_stride: i64,
 }
 
+impl View {
+    pub const NONE: Self = Self { data: std::ptr::null_mut(), batch_stride: 0, row_stride: 0 };
+}
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Emission {
@@ -41,6 +45,18 @@ pub struct Finish {
     pub bias: *const c_void,
     pub gelu: i32,
     pub add: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Pad {
+    pub rows: i32,
+    pub columns: i32,
+    pub from_rows: i32,
+    pub from_columns: i32,
+    pub from_dtype: i32,
+    pub to_dtype: i32,
+    pub stride: i64,
 }
 
 #[repr(C)]
@@ -111,7 +127,7 @@ pub struct Picture {
 
 unsafe extern "C" {
     pub fn atelier_layer_norm_modulate(shape: Shape, x: View, shift: View, scale: View, to: Emission, stream: Stream) -> i32;
-    pub fn atelier_layer_norm_gradient(shape: Shape, x: View, scale: View, g: View, dx: *mut c_void, stream: Stream) -> i32;
+    pub fn atelier_layer_norm_gradient(shape: Shape, x: View, scale: View, g: View, beside: View, dx: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_modulation_gradients(
         shape: Shape,
         x: View,
@@ -125,20 +141,10 @@ unsafe extern "C" {
     pub fn atelier_gate_residual(shape: Shape, residual: View, gate: View, x: View, y: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_gate_gradient_x(shape: Shape, gate: View, g: View, dx: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_gate_gradient(shape: Shape, x: View, g: View, chunks: i32, partial: *mut f32, dgate: *mut f32, stream: Stream) -> i32;
-    pub fn atelier_gate_residual_norm(
-        shape: Shape,
-        residual: View,
-        gate: View,
-        x: View,
-        shift: View,
-        scale: View,
-        y: *mut c_void,
-        to: Emission,
-        stream: Stream,
-    ) -> i32;
     pub fn atelier_gelu(shape: Shape, x: View, to: Emission, stream: Stream) -> i32;
     pub fn atelier_gelu_gradient(shape: Shape, x: View, g: View, dx: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_finish_product(shape: Shape, from: View, to: View, finish: Finish, stream: Stream) -> i32;
+    pub fn atelier_pad(pad: Pad, from: *const c_void, to: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_qk_norm_rope(heads: Heads, from: *const c_void, to: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_qk_norm_rope_gradient(heads: Heads, qkv: *const c_void, from: *const c_void, to: *mut c_void, stream: Stream) -> i32;
     pub fn atelier_fp8_quantise(shape: Shape, x: View, codes: *mut c_void, scale: *mut f32, stream: Stream) -> i32;
@@ -162,12 +168,22 @@ unsafe extern "C" {
         weight: *const f32,
         bias: *const f32,
         chunks: i32,
-        partial: *mut f32,
-        moments: *mut f32,
+        partial: *mut c_void,
+        factors: *mut f32,
         y: *mut c_void,
         stream: Stream,
     ) -> i32;
-    pub fn atelier_upsample(rows: i64, width: i32, dtype: i32, x: *const c_void, y: *mut c_void, stream: Stream) -> i32;
+    pub fn atelier_softmax(rows: i64, width: i32, dtype: i32, scale: f32, x: *mut c_void, stream: Stream) -> i32;
+    pub fn atelier_add(n: i64, dtype: i32, x: *const c_void, sum: *mut c_void, stream: Stream) -> i32;
+    pub fn atelier_join_phases(
+        rows: i64,
+        height: i32,
+        width: i32,
+        pixel_bytes: i64,
+        x: *const c_void,
+        y: *mut c_void,
+        stream: Stream,
+    ) -> i32;
 
     fn cudaGetErrorString(error: i32) -> *const c_char;
 }

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::fp8::Fp8Rows;
-use super::kernels::{self, Emission, queued};
+use super::kernels::{self, Emission, View, queued};
 use super::storage::{Matrix, base, per_picture, uninitialised};
 use super::{Arg, Pair};
 use candle_core::{CudaDevice, CudaStorage, DType, Result};
@@ -66,19 +66,23 @@ pub fn layer_norm_modulate(x: Arg, shift: Arg, scale: Arg, emit: Emit) -> Result
     Ok(rows)
 }
 
-/// dx. x, g: rows [B, S, C] of one dtype; scale: rows [B, C] f32.
-pub fn layer_norm_modulate_gradient(x: Arg, scale: Arg, g: Arg) -> Result<CudaStorage> {
+/// dx, and `beside` added to it: what flows around the norm. x, g, beside: rows [B, S, C] of one dtype; scale: rows [B, C] f32.
+pub fn layer_norm_modulate_gradient(x: Arg, scale: Arg, g: Arg, beside: Option<Arg>) -> Result<CudaStorage> {
     const NAME: &str = "layer_norm_modulate_gradient";
     let context = Context::of(&x.0.device)?;
     let (x, g) = (Matrix::of(x, "x")?, Matrix::of(g, "g")?);
     x.fit_registers(NAME)?;
     g.expect_like(&x, "g")?;
     let scale = per_picture(scale, &x, "scale")?;
+    let beside = beside.map(|beside| Matrix::of(beside, "beside")).transpose()?;
+    beside.iter().try_for_each(|beside| beside.expect_like(&x, "beside"))?;
     let dx = uninitialised(&context.device, x.elements(), x.dtype)?;
     if x.elements() > 0 {
-        let shape = x.shape(x.vector() && g.vector() && scale.vector())?;
+        let shape = x.shape([&x, &g, &scale].into_iter().chain(&beside).all(Matrix::vector))?;
+        let beside = beside.map_or(View::NONE, |beside| beside.view);
         // SAFETY: the views lie within their storages, and dx holds `x.elements()`.
-        queued(unsafe { kernels::atelier_layer_norm_gradient(shape, x.view, scale.view, g.view, base(&dx), context.stream()) }, NAME)?;
+        let error = unsafe { kernels::atelier_layer_norm_gradient(shape, x.view, scale.view, g.view, beside, base(&dx), context.stream()) };
+        queued(error, NAME)?;
     }
     Ok(dx)
 }

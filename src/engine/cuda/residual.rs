@@ -1,9 +1,9 @@
-//! Gate and residual, alone or with the norm that follows (twins: `ops::plain::{gate_residual, layer_norm_modulate}`).
+//! Gate and residual (twin: `ops::plain::gate_residual`).
 
 use super::Arg;
 use super::context::Context;
 use super::kernels::{self, queued};
-use super::norm::{Emit, Rows, chunks};
+use super::norm::chunks;
 use super::storage::{Matrix, base, per_picture, uninitialised};
 use candle_core::{CudaStorage, DType, Result};
 
@@ -57,28 +57,4 @@ pub fn gate_gradient(x: Arg, g: Arg) -> Result<CudaStorage> {
         queued(unsafe { kernels::atelier_gate_gradient(shape, x.view, g.view, chunks as i32, partial, dgate, context.stream()) }, NAME)?;
     }
     Ok(dgate)
-}
-
-/// y = residual + gate·x and its layer norm, modulated: (y, rows). C ≤ 16384. The norm reads y as it was rounded to its dtype, so the
-/// result is that of the two functions in turn.
-pub fn gate_residual_norm(residual: Arg, gate: Arg, x: Arg, shift: Arg, scale: Arg, emit: Emit) -> Result<(CudaStorage, Rows)> {
-    const NAME: &str = "gate_residual_norm";
-    let context = Context::of(&x.0.device)?;
-    let (residual, x) = (Matrix::of(residual, "residual")?, Matrix::of(x, "x")?);
-    x.fit_registers(NAME)?;
-    residual.expect_like(&x, "residual")?;
-    let gate = per_picture(gate, &x, "gate")?;
-    let (shift, scale) = (per_picture(shift, &x, "shift")?, per_picture(scale, &x, "scale")?);
-    let y = uninitialised(&context.device, x.elements(), x.dtype)?;
-    let rows = Rows::uninitialised(&context.device, &x, emit)?;
-    if x.elements() > 0 {
-        let shape = x.shape([&residual, &gate, &x, &shift, &scale].into_iter().all(Matrix::vector))?;
-        let (y, to) = (base(&y), rows.emission());
-        // SAFETY: the views lie within their storages, and the outputs hold `x.elements()`.
-        let error = unsafe {
-            kernels::atelier_gate_residual_norm(shape, residual.view, gate.view, x.view, shift.view, scale.view, y, to, context.stream())
-        };
-        queued(error, NAME)?;
-    }
-    Ok((y, rows))
 }

@@ -12,6 +12,8 @@ const BF16: u64 = 2;
 const F32: u64 = 4;
 /// cuBLASLt's.
 const WORKSPACE: u64 = 32 << 20;
+/// cuDNN's in a convolution, at most.
+const CONV_WORKSPACE: u64 = 16 << 20;
 
 /// Tokens' states alive at once in a forward pass, in rows of [tokens, width] bf16. The most are alive in a single block before its last
 /// product: residual and norm (2), q, k, v (3), attention (1), the MLP's hidden states (4), and what the product writes (1).
@@ -50,7 +52,10 @@ pub fn on_gpu(sizes: &Sizes, placement: Placement, workload: &Workload) -> Peak 
         text_encoder: t5_bytes(&sizes.t5, placement.text) + sizes.clip.parameters() as u64 * BF16,
         vae: sizes.vae.parameters() as u64 * BF16,
         encoding: encoding(&sizes.t5, workload.text_tokens) + scratch(placement.text, largest_of_t5(&sizes.t5)) + WORKSPACE,
-        step: states + trains.map_or(0, adapter) + scratch(placement.precision, largest_of_block(model)) + WORKSPACE,
+        step: states
+            + trains.map_or(0, adapter)
+            + scratch(placement.precision, plain_of_block(model, placement.precision, trains))
+            + WORKSPACE,
         picture: if trains.is_some() { encoding_pictures(&sizes.vae, h, w) } else { decoding(&sizes.vae, h, w) },
         tile: if trains.is_some() { encoding_pictures(&sizes.vae, h, w) } else { decoding(&sizes.vae, TILE, TILE) },
     }
@@ -96,7 +101,7 @@ fn t5_bytes(t5: &T5Config, precision: Precision) -> u64 {
     precision.bytes_of(t5.linear_parameters() as u64) + t5.embedding_parameters() as u64 * BF16
 }
 
-/// Where a 4-bit weight becomes one that can be multiplied: one at a time.
+/// Where quantised weights become such that can be multiplied.
 fn scratch(precision: Precision, largest: u64) -> u64 {
     match precision {
         Precision::Nf4 | Precision::Fp8 => largest * BF16,
@@ -104,10 +109,12 @@ fn scratch(precision: Precision, largest: u64) -> u64 {
     }
 }
 
-/// A feed-forward's, [4·width, width].
-fn largest_of_block(model: &Config) -> u64 {
-    let width = model.inner_dim() as u64;
-    4 * width * width
+/// Parameters that are plain at once: a feed-forward's, 4·width². Where a block in NF4 runs again for its backward pass, those that both
+/// multiply with are too: 8·width² of each stream.
+fn plain_of_block(model: &Config, precision: Precision, trains: Option<&Training>) -> u64 {
+    let again = trains.is_some_and(|training| training.checkpointing != Checkpointing::None);
+    let squares = if again && precision == Precision::Nf4 { 4 + 2 * 8 } else { 4 };
+    squares * (model.inner_dim() as u64).pow(2)
 }
 
 fn largest_of_t5(t5: &T5Config) -> u64 {
@@ -121,15 +128,21 @@ fn encoding(t5: &T5Config, tokens: usize) -> u64 {
     scores + tokens * (3 * t5.d_ff + 8 * t5.d_model) as u64 * BF16
 }
 
-/// Feature maps of one picture of h × w latents in bf16. The most are alive at the finest level, where maps of the level before arrive:
-/// what was enlarged, its norm, and what the convolution writes.
+/// Feature maps of one picture of h × w latents in bf16, and what a convolution takes beside them.
 pub fn decoding(vae: &vae::Config, h: usize, w: usize) -> u64 {
-    3 * vae.block_out_channels[1] as u64 * pixels(h, w) * BF16
+    decoder_channels(vae) * pixels(h, w) * BF16 + CONV_WORKSPACE
 }
 
-/// The same of the encoder, which leaves the finest level with as many maps as it has there.
-fn encoding_pictures(vae: &vae::Config, h: usize, w: usize) -> u64 {
-    3 * vae.block_out_channels[0] as u64 * pixels(h, w) * BF16
+/// Channels alive at the finest level. The most are so in its first residual block, where maps of the level before arrive (`from`): they,
+/// their norm, and what the first convolution writes; at the end they, the second norm, the shortcut and the sum.
+fn decoder_channels(vae: &vae::Config) -> u64 {
+    let [to, from] = [0, 1].map(|level| vae.block_out_channels[level] as u64);
+    (2 * from + to).max(from + 3 * to)
+}
+
+/// The same of the encoder, which leaves the finest level with as many maps as it has there: x, a norm, and what a convolution writes.
+pub fn encoding_pictures(vae: &vae::Config, h: usize, w: usize) -> u64 {
+    3 * vae.block_out_channels[0] as u64 * pixels(h, w) * BF16 + CONV_WORKSPACE
 }
 
 fn pixels(h: usize, w: usize) -> u64 {
@@ -156,7 +169,9 @@ pub fn on_cpu(sizes: &Sizes, workload: &Workload) -> Peak {
     };
     let tokens = (workload.batch * (workload.size.tokens() + workload.text_tokens)) as f64;
     let transformer = (block_parameters(model) + modulation_parameters(model)) * F32;
-    let picture = F32 / BF16 * decoding(&sizes.vae, workload.size.height() / 8, workload.size.width() / 8);
+    // A convolution and its sum with the residual are two maps there.
+    let channels = decoder_channels(&sizes.vae) + sizes.vae.block_out_channels[0] as u64;
+    let picture = channels * pixels(workload.size.height() / 8, workload.size.width() / 8) * F32;
     Peak {
         transformer,
         // Encoders and VAE hold half as much again as the transformer, in flux-mini as in FLUX.1.

@@ -53,6 +53,15 @@ pub fn packed_attention_gradient(qkv: &Tensor, attended: &Attended, g: &Tensor) 
     })??)
 }
 
+/// softmax(scale·scores) over the last dimension. On a GPU in their own memory, contiguous: they are gone then.
+pub fn softmax(scores: Tensor, scale: f64) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(&scores) {
+        return Ok(super::gpu::softmax(scores, scale)?);
+    }
+    Ok(super::plain::softmax(&scores, scale)?)
+}
+
 /// softmax(q·kᵀ / √D)·v. q, k, v: [B, S, H, D] → [B, S, H·D].
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     if !storage::on_cpu(&[q, k, v]) {

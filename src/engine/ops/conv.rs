@@ -33,7 +33,10 @@ enum Form {
     Lines(Vec<f32>),
     /// [out, in·k·k]
     Rows(Vec<f32>),
-    /// Weight and bias as they were given, on a device that has its own convolution.
+    /// In bf16 on a GPU.
+    #[cfg(feature = "cuda")]
+    Gpu(super::gpu::ConvKernel),
+    /// Weight and bias as they were given, on a device whose own convolution has to do.
     Tensor(Tensor, Tensor),
 }
 
@@ -49,9 +52,17 @@ impl ConvWeight {
             let form = Self::packed(unit, &weight.to_dtype(DType::F32)?.contiguous()?)?;
             (bias.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?, form)
         } else {
-            (Vec::new(), Form::Tensor(weight.contiguous()?, bias.contiguous()?))
+            (Vec::new(), Self::on_device(weight, bias)?)
         };
         Ok(Self(Arc::new(Held { outputs, inputs, kernel, bias, form })))
+    }
+
+    fn on_device(weight: &Tensor, bias: &Tensor) -> Result<Form> {
+        #[cfg(feature = "cuda")]
+        if super::gpu::holds(weight) && weight.dtype() == DType::BF16 {
+            return Ok(Form::Gpu(super::gpu::ConvKernel::new(weight, bias)?));
+        }
+        Ok(Form::Tensor(weight.contiguous()?, bias.contiguous()?))
     }
 
     fn packed(unit: Unit, weight: &Tensor) -> Result<Form> {
@@ -82,10 +93,22 @@ pub(super) struct Geometry {
 
 /// Cross-correlation. x: [B, in, H, W]; `padding`: zeros before and after, on both axes.
 pub fn conv2d(x: &Tensor, weight: &ConvWeight, stride: usize, padding: (usize, usize)) -> Result<Tensor> {
-    if let Form::Tensor(weight, bias) = &weight.0.form {
-        return Ok(super::plain::conv2d(x, weight, bias, stride, padding)?);
+    match &weight.0.form {
+        #[cfg(feature = "cuda")]
+        Form::Gpu(kernel) => Ok(super::gpu::conv2d(x, kernel, stride, padding, None)?),
+        Form::Tensor(weight, bias) => Ok(super::plain::conv2d(&x.contiguous()?, weight, bias, stride, padding)?),
+        _ => Ok(x.to_dtype(DType::F32)?.contiguous()?.apply_op1_no_bwd(&Conv2d { weight: weight.0.clone(), stride, padding })?),
     }
-    Ok(x.to_dtype(DType::F32)?.contiguous()?.apply_op1_no_bwd(&Conv2d { weight: weight.0.clone(), stride, padding })?)
+}
+
+/// residual + convolution of stride 1. residual: [B, out, H', W']
+pub fn add_conv2d(residual: &Tensor, x: &Tensor, weight: &ConvWeight, padding: usize) -> Result<Tensor> {
+    let padding = (padding, padding);
+    #[cfg(feature = "cuda")]
+    if let Form::Gpu(kernel) = &weight.0.form {
+        return Ok(super::gpu::conv2d(x, kernel, 1, padding, Some(residual))?);
+    }
+    Ok((residual + conv2d(x, weight, 1, padding)?)?)
 }
 
 struct Conv2d {
@@ -131,6 +154,8 @@ impl Conv2d {
             #[cfg(target_arch = "x86_64")]
             Form::Lines(weight) => rows(x, geometry, weight, &self.weight.bias, start / columns, band),
             Form::Rows(weight) => rows(x, geometry, weight, &self.weight.bias, start / columns, band),
+            #[cfg(feature = "cuda")]
+            Form::Gpu(_) => unreachable!("its pictures are on a GPU"),
             Form::Tensor(..) => unreachable!("the caller uses the device's own convolution"),
         });
     }

@@ -22,6 +22,15 @@ pub fn gate_residual(residual: &Tensor, gate: &Tensor, x: &Tensor) -> Result<Ten
     })??)
 }
 
+/// x + y of feature maps, [B, C, H, W].
+pub fn add_maps(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(x) {
+        return Ok(super::gpu::add_maps(x, y)?);
+    }
+    Ok((x + y.contiguous()?)?)
+}
+
 /// dx = gate·g. gate: [B, C]; g: [B, S, C]
 pub fn gate_gradient_x(gate: &Tensor, g: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cuda")]

@@ -106,6 +106,15 @@ pub(super) fn is_bf16(data: &[f32]) -> bool {
     data.iter().all(|x| x.to_bits() & 0xffff == 0)
 }
 
+/// Runs `first`, and then `second` on what it returns, which multiplies with the same weights: what a GPU makes of an NF4 weight for the one
+/// stays for the other. (On the CPU nothing has to be made.)
+pub fn keeping_plain<T, U>(first: impl FnOnce() -> T, second: impl FnOnce(T) -> U) -> U {
+    #[cfg(feature = "cuda")]
+    return gpu::keeping_plain(first, second);
+    #[cfg(not(feature = "cuda"))]
+    second(first())
+}
+
 /// x·Wᵀ + b. x: [.., in] → [.., out]
 pub fn linear(x: &Activation, weight: &Weight, bias: Option<&Tensor>) -> Result<Tensor> {
     #[cfg(feature = "cuda")]

@@ -3,7 +3,18 @@
 use super::matrix::{Matrix, MatrixMut, Right, Write, product};
 use super::storage::{self, output};
 use crate::Result;
-use candle_core::{Tensor, bail};
+use candle_core::{DType, Tensor, bail};
+
+/// A pair's A (`dim` 0) or B (`dim` 1) as products read it: in `dtype` and, on a GPU, with zeros to a rank that is a multiple of 8, so that
+/// rows of h begin at multiples of 16 bytes. (Of rank 4, 2048 tokens and 3072 channels on an H100: h·Bᵀ 9.5 µs instead of 20.1.)
+pub fn padded_rank(matrix: &Tensor, dim: usize, dtype: DType) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(matrix) {
+        return Ok(super::gpu::padded(matrix, dim, 8, dtype)?);
+    }
+    debug_assert!(dim < 2, "a matrix");
+    Ok(matrix.to_dtype(dtype)?)
+}
 
 /// h = x·Aᵀ. x: [.., in]; a: [r, in] → [.., r]
 pub fn lora_down(x: &Tensor, a: &Tensor) -> Result<Tensor> {
@@ -44,19 +55,36 @@ pub fn add_lora_up(y: &Tensor, h: &Tensor, b: &Tensor, scale: f64) -> Result<()>
     })??)
 }
 
-/// dh = scale·g·B. g: [.., out]; b: [out, r] → [.., r]
-pub fn lora_up_gradient(g: &Tensor, b: &Tensor, scale: f64) -> Result<Tensor> {
+/// y += t with each of its columns times its gain. y: [.., n], which may be some columns or tokens of a larger tensor; t: [.., n]; gain: [n] f32
+pub fn add_columns(y: &Tensor, t: &Tensor, gain: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::holds(t) {
+        return Ok(super::gpu::add_columns(y, t, gain)?);
+    }
+    if !storage::has_rows(y) {
+        return (0..y.dim(0)?).try_for_each(|i| add_columns(&y.narrow(0, i, 1)?, &t.narrow(0, i, 1)?, gain));
+    }
+    let (t, gain) = (storage::rows(t)?, gain.to_vec1::<f32>()?);
+    Ok(storage::with_matrices([&t], |[t]| {
+        check("gains", t.columns, gain.len())?;
+        storage::change_matrix(y, |mut y| {
+            for row in 0..y.rows() {
+                let terms = t.from(row, 0).iter().zip(&gain);
+                y.row_mut(row).iter_mut().zip(terms).for_each(|(y, (t, gain))| *y += t * gain);
+            }
+            Ok(())
+        })
+    })??)
+}
+
+/// dh = scale·g·B. dh: [.., r], which may be some columns of a larger tensor; g: [.., out]; b: [out, r]
+pub fn lora_up_gradient_into(dh: &Tensor, g: &Tensor, b: &Tensor, scale: f64) -> Result<()> {
     #[cfg(feature = "cuda")]
     if super::gpu::holds(g) {
-        return Ok(super::gpu::product_gradient(g, b, scale)?);
+        return Ok(super::gpu::product_gradient_into(dh, g, b, scale)?);
     }
     let g = storage::rows(g)?;
-    let shape = storage::with_last(g.shape(), b.dim(1)?);
-    Ok(storage::with_matrices([&g, b], |[g, b]| {
-        check("g·B", g.columns, b.rows)?;
-        let right = Right::pack(scaled(b, scale).matrix());
-        storage::filled(shape, |dh| product(g, &right, MatrixMut::new(dh, g.rows, right.columns()), Write::Replace))
-    })??)
+    Ok(storage::with_matrices([&g, b], |[g, b]| write(dh, "g·B", g, scaled(b, scale).matrix(), Write::Replace))??)
 }
 
 /// dx += dh·A. dx: [.., in]; dh: [.., r]; a: [r, in]
@@ -95,13 +123,18 @@ pub fn add_matrix_gradient(dw: &Tensor, g: &Tensor, x: &Tensor, factor: f64) -> 
 
 /// out += left·right
 fn add(out: &Tensor, what: &str, left: Matrix, right: Matrix) -> candle_core::Result<()> {
+    write(out, what, left, right, Write::Add)
+}
+
+/// left·right into `out`, or added to it.
+fn write(out: &Tensor, what: &str, left: Matrix, right: Matrix, write: Write) -> candle_core::Result<()> {
     check(what, left.columns, right.rows)?;
     let right = Right::pack(right);
     storage::change_matrix(out, |out| {
         if (out.rows(), out.columns()) != (left.rows, right.columns()) {
             bail!("{what}: [{}, {}] cannot be added to [{}, {}]", left.rows, right.columns(), out.rows(), out.columns());
         }
-        product(left, &right, out, Write::Add);
+        product(left, &right, out, write);
         Ok(())
     })
 }
@@ -158,7 +191,8 @@ mod tests {
 
     fn gradients(x: &[Tensor], g: &Tensor, scale: f64) -> Vec<Tensor> {
         let h = hidden(&x[1], &x[2]);
-        let dh = lora_up_gradient(g, &x[3], scale).unwrap();
+        let dh = storage::from_vec(vec![f32::NAN; h.elem_count()], h.shape()).unwrap();
+        lora_up_gradient_into(&dh, g, &x[3], scale).unwrap();
         let [dx, da, db] = [&x[1], &x[2], &x[3]].map(|x| x.zeros_like().unwrap());
         add_matrix_gradient(&db, g, &h, scale).unwrap();
         for ((dx, x), (da, a)) in parts(&dx).iter().zip(parts(&x[1])).zip(parts(&da).iter().zip(parts(&x[2]))) {
@@ -199,6 +233,17 @@ mod tests {
         let expected = (part.force_contiguous().unwrap() + plain::linear(&h, &b, None).unwrap() * 0.5).unwrap();
         add_lora_up(&part, &h, &b, 0.5).unwrap();
         assert_close("part", &part.force_contiguous().unwrap(), &expected, 2e-5);
+    }
+
+    #[test]
+    fn adds_columns_with_their_gains() {
+        let (joint, t, gain) = (tensor(0, (2, 13, 60)), tensor(1, (2, 9, 40)), tensor(2, 40));
+        let part = joint.narrow(1, 4, 9).unwrap().narrow(2, 20, 40).unwrap();
+        let before = joint.narrow(2, 0, 20).unwrap().force_contiguous().unwrap();
+        let expected = (part.force_contiguous().unwrap() + t.broadcast_mul(&gain).unwrap()).unwrap();
+        add_columns(&part, &t, &gain).unwrap();
+        assert_close("columns", &part.force_contiguous().unwrap(), &expected, 1e-6);
+        assert_close("beside", &joint.narrow(2, 0, 20).unwrap(), &before, 0.0);
     }
 
     #[test]

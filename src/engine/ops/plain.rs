@@ -73,6 +73,11 @@ pub fn attention_with_bias(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias:
     weighted_mean((scores(q, k)? * scale)?.broadcast_add(&bias.to_dtype(q.dtype())?)?, v)
 }
 
+/// softmax(scale·x) over the last dimension.
+pub fn softmax(x: &Tensor, scale: f64) -> Result<Tensor> {
+    candle_nn::ops::softmax(&(x * scale)?, D::Minus1)
+}
+
 /// q·kᵀ of each head, [B, H, S, S].
 fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor> {
     by_head(q)?.matmul(&by_head(k)?.t()?.contiguous()?)

@@ -1,15 +1,42 @@
-//! Twice the size by repeating pixels. For inference: it has no gradient.
+//! Twice the size by repeating pixels, and the convolution that follows. For inference: they have no gradient.
 
+use super::conv::{ConvWeight, conv2d};
 use super::storage::{self, by_rows, output};
 use crate::Result;
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
+/// The frozen 3×3 kernel of a convolution that reads an enlarged picture.
+pub struct EnlargingWeight(Form);
+
+enum Form {
+    /// In bf16 on a GPU: the convolutions of the small picture that make the even and odd rows and columns.
+    #[cfg(feature = "cuda")]
+    Phases(super::gpu::ConvKernel),
+    Whole(ConvWeight),
+}
+
+impl EnlargingWeight {
+    /// weight: [out, in, 3, 3]; bias: [out].
+    pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if let Some(phases) = super::gpu::phases(weight, bias)? {
+            return Ok(Self(Form::Phases(phases)));
+        }
+        Ok(Self(Form::Whole(ConvWeight::new(weight, bias)?)))
+    }
+}
+
+/// [`upsample`], then a convolution that keeps the size. x: [B, in, H, W] → [B, out, 2·H, 2·W].
+pub fn enlarging_conv2d(x: &Tensor, weight: &EnlargingWeight) -> Result<Tensor> {
+    match &weight.0 {
+        #[cfg(feature = "cuda")]
+        Form::Phases(phases) => Ok(super::gpu::enlarging_conv2d(x, phases)?),
+        Form::Whole(weight) => conv2d(&upsample(x)?, weight, 1, (1, 1)),
+    }
+}
+
 /// Nearest-neighbour ×2. x: [B, C, H, W] → [B, C, 2·H, 2·W].
 pub fn upsample(x: &Tensor) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if super::gpu::holds(x) {
-        return Ok(super::gpu::upsample(x)?);
-    }
     if !storage::on_cpu(&[x]) {
         return Ok(super::plain::upsample(x)?);
     }
@@ -53,5 +80,13 @@ mod tests {
             let x = tensor(seed as u64, shape);
             assert_close("upsample", &upsample(&x).unwrap(), &plain::upsample(&x).unwrap(), 0.0);
         }
+    }
+
+    #[test]
+    fn the_convolution_reads_the_enlarged_picture() {
+        let (x, weight, bias) = (tensor(0, (2, 5, 4, 7)), tensor(1, (6, 5, 3, 3)), tensor(2, 6));
+        let ours = enlarging_conv2d(&x, &EnlargingWeight::new(&weight, &bias).unwrap()).unwrap();
+        let expected = plain::conv2d(&plain::upsample(&x).unwrap(), &weight, &bias, 1, (1, 1)).unwrap();
+        assert_close("enlarging conv2d", &ours, &expected, 1e-5);
     }
 }

@@ -4,11 +4,13 @@
 
 use super::{attention::Attention, embedding::embed};
 use crate::{
-    Precision, Result,
+    AdapterSet, Precision, Result,
+    adapter::{self, SidePaths},
     checkpoint::{Checkpoint, Keys},
-    linear::Linear,
+    linear::{Linear, LinearId},
+    transformer::{Layers, LinearInfo},
 };
-use candle_core::{Device, IndexOp, Tensor};
+use candle_core::{DType, Device, IndexOp, Tensor};
 use serde::Deserialize;
 
 /// text_encoder/config.json
@@ -68,7 +70,11 @@ pub struct Clip {
     position_embedding: Tensor,
     layers: Vec<Layer>,
     final_layer_norm: Norm,
+    /// Where adapters may sit, by paths with `text_model`.
+    linears: Vec<LinearInfo>,
+    products: Vec<LinearId>,
     device: Device,
+    dtype: DType,
 }
 
 pub struct ClipOutput {
@@ -86,8 +92,10 @@ impl Clip {
         let root = checkpoint.keys().with(precision);
         let keys = if root.has("text_model.embeddings.token_embedding.weight") { root.at("text_model") } else { root };
         let embeddings = keys.at("embeddings");
-        let layers =
-            (0..config.num_hidden_layers).map(|i| Layer::load(&keys.at("encoder.layers").at(i), &config)).collect::<Result<_>>()?;
+        let mut adaptable = Layers::default();
+        let layers = (0..config.num_hidden_layers)
+            .map(|i| Layer::load(&keys.at("encoder.layers").at(i), &config, &mut adaptable))
+            .collect::<Result<_>>()?;
         let clip = Self {
             token_embedding: embeddings.take_active("token_embedding.weight", &[config.vocab_size, config.hidden_size])?,
             position_embedding: embeddings
@@ -95,20 +103,29 @@ impl Clip {
             layers,
             final_layer_norm: Norm::load(&keys.at("final_layer_norm"), &config)?,
             config,
+            linears: adaptable.infos.into_iter().map(with_outer_module).collect(),
+            products: adaptable.products,
             device: checkpoint.device().clone(),
+            dtype: keys.dtype(),
         };
         checkpoint.report_unused();
         Ok(clip)
     }
 
+    /// For adapters.
+    pub(crate) fn host(&self) -> adapter::Host<'_> {
+        adapter::Host { linears: &self.linears, device: &self.device, dtype: self.dtype, prefix: adapter::TEXT_ENCODER }
+    }
+
     /// ids: one row per prompt, all of one length of at most `max_position_embeddings`.
-    pub fn forward(&self, ids: &[Vec<u32>]) -> Result<ClipOutput> {
+    pub fn forward(&self, ids: &[Vec<u32>], adapters: &AdapterSet) -> Result<ClipOutput> {
+        let paths = SidePaths::new(adapters, &self.products, self.dtype)?;
         let tokens = ids.first().map_or(0, Vec::len);
         let embedded = embed(&self.token_embedding, ids, &self.device)?;
         let mut x = embedded.broadcast_add(&self.position_embedding.narrow(0, 0, tokens)?)?;
         let mask = causal_mask(tokens, &self.device)?;
         for layer in &self.layers {
-            x = layer.forward(&x, &mask, self.config.hidden_act)?;
+            x = layer.forward(&x, &mask, self.config.hidden_act, &paths)?;
         }
         let last_hidden = self.final_layer_norm.forward(&x)?;
         let rows = ids.iter().enumerate().map(|(row, ids)| last_hidden.i((row, self.end_of_text(ids))));
@@ -127,6 +144,12 @@ impl Clip {
     }
 }
 
+fn with_outer_module(info: LinearInfo) -> LinearInfo {
+    const OUTER: &str = "text_model.";
+    let path = if info.path.starts_with(OUTER) { info.path } else { format!("{OUTER}{}", info.path) };
+    LinearInfo { path, ..info }
+}
+
 /// 0 up to and including the query's own position, -∞ after it: [1, S, S]
 fn causal_mask(tokens: usize, device: &Device) -> Result<Tensor> {
     let value = |query: usize, key: usize| if key > query { f32::NEG_INFINITY } else { 0.0 };
@@ -143,9 +166,9 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(keys: &Keys, config: &Config) -> Result<Self> {
+    fn load(keys: &Keys, config: &Config, layers: &mut Layers) -> Result<Self> {
         let (width, heads) = (config.hidden_size, config.num_attention_heads);
-        let project = |name: &str| Linear::load(&keys.at("self_attn").at(name), width, width);
+        let mut project = |name: &str| layers.linear(&keys.at("self_attn").at(name), width, width);
         Ok(Self {
             layer_norm1: Norm::load(&keys.at("layer_norm1"), config)?,
             self_attn: Attention {
@@ -157,15 +180,15 @@ impl Layer {
                 scale: ((width / heads) as f64).powf(-0.5),
             },
             layer_norm2: Norm::load(&keys.at("layer_norm2"), config)?,
-            fc1: Linear::load(&keys.at("mlp.fc1"), width, config.intermediate_size)?,
-            fc2: Linear::load(&keys.at("mlp.fc2"), config.intermediate_size, width)?,
+            fc1: layers.linear(&keys.at("mlp.fc1"), width, config.intermediate_size)?,
+            fc2: layers.linear(&keys.at("mlp.fc2"), config.intermediate_size, width)?,
         })
     }
 
-    fn forward(&self, x: &Tensor, mask: &Tensor, activation: Activation) -> Result<Tensor> {
-        let x = (x + self.self_attn.forward(&self.layer_norm1.forward(x)?, mask)?)?;
-        let hidden = activation.apply(&self.fc1.apply(&self.layer_norm2.forward(&x)?)?)?;
-        Ok((&x + self.fc2.apply(&hidden)?)?)
+    fn forward(&self, x: &Tensor, mask: &Tensor, activation: Activation, paths: &SidePaths) -> Result<Tensor> {
+        let x = (x + self.self_attn.forward(&self.layer_norm1.forward(x)?, mask, paths)?)?;
+        let hidden = activation.apply(&self.fc1.forward(&(&self.layer_norm2.forward(&x)?).into(), paths)?)?;
+        Ok((&x + self.fc2.forward(&(&hidden).into(), paths)?)?)
     }
 }
 

@@ -9,9 +9,14 @@ mod tokenizer;
 pub use clip::{Clip, ClipOutput, Config as ClipConfig};
 pub use t5::{Config as T5Config, T5};
 
-use crate::{Error, GenerateParams, Model, Precision, Result, checkpoint, cores::on_the_cores, evictable::Evictable};
+use crate::{
+    Adapter, AdapterSet, Coverage, Error, GenerateParams, Model, Precision, Result, checkpoint, cores::on_the_cores, evictable::Evictable,
+};
 use candle_core::{DType, Device, Tensor};
-use std::{path::PathBuf, sync::OnceLock};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 use tokenizer::Tokenizer;
 
 /// What the transformer hears of the prompt.
@@ -87,14 +92,28 @@ impl TextEncoder {
 
     /// Encodes prompts, each truncated or padded to `max_sequence_length` T5 tokens (1..=512) and 77 CLIP tokens.
     pub fn encode(&self, prompts: &[&str], max_sequence_length: usize) -> Result<Conditioning> {
-        let pooled = self.clip_output(prompts)?.pooled;
+        self.encode_with(prompts, max_sequence_length, &AdapterSet::base())
+    }
+
+    /// The same with what [`Self::mount`] has mounted on CLIP.
+    pub fn encode_with(&self, prompts: &[&str], max_sequence_length: usize, adapters: &AdapterSet) -> Result<Conditioning> {
+        let pooled = self.clip_output_with(prompts, adapters)?.pooled;
         Ok(Conditioning { pooled, tokens: self.t5_hidden(prompts, max_sequence_length)? })
+    }
+
+    /// Mounts on CLIP what adapters have for it.
+    pub fn mount(&self, adapters: &[(Arc<Adapter>, f64)]) -> Result<(AdapterSet, Vec<Coverage>)> {
+        AdapterSet::mount_on(self.clip.get()?.host(), adapters)
     }
 
     /// CLIP's last hidden state and pooled output, in f32.
     pub fn clip_output(&self, prompts: &[&str]) -> Result<ClipOutput> {
+        self.clip_output_with(prompts, &AdapterSet::base())
+    }
+
+    fn clip_output_with(&self, prompts: &[&str], adapters: &AdapterSet) -> Result<ClipOutput> {
         let (ids, clip) = (self.clip_ids(prompts)?, self.clip.get()?);
-        let ClipOutput { last_hidden, pooled } = on_the_cores(|| clip.forward(&ids))?;
+        let ClipOutput { last_hidden, pooled } = on_the_cores(|| clip.forward(&ids, adapters))?;
         Ok(ClipOutput { last_hidden: last_hidden.to_dtype(DType::F32)?, pooled: pooled.to_dtype(DType::F32)? })
     }
 

@@ -5,6 +5,7 @@
 use super::{attention::Attention, embedding::embed};
 use crate::{
     Precision, Result,
+    adapter::SidePaths,
     checkpoint::{Checkpoint, Keys},
     linear::Linear,
     ops,
@@ -21,7 +22,7 @@ pub struct Config {
     pub d_ff: usize,
     pub num_layers: usize,
     pub num_heads: usize,
-    relative_attention_num_buckets: usize,
+    pub relative_attention_num_buckets: usize,
     #[serde(default = "default_max_distance")]
     relative_attention_max_distance: usize,
     layer_norm_epsilon: f32,
@@ -155,7 +156,7 @@ impl Block {
 
     fn forward(&self, x: &Tensor, bias: &Tensor, epsilon: f32) -> Result<Tensor> {
         let norm = |x: &Tensor, weight: &Tensor| candle_nn::ops::rms_norm(x, weight, epsilon);
-        let x = (x + self.attention.forward(&norm(x, &self.attention_norm)?, bias)?)?;
+        let x = (x + self.attention.forward(&norm(x, &self.attention_norm)?, bias, &SidePaths::default())?)?;
         let normal = norm(&x, &self.ff_norm)?;
         let gated = (ops::gelu(&self.wi_0.apply(&normal)?)? * self.wi_1.apply(&normal)?)?;
         Ok((&x + self.wo.apply(&gated)?)?)

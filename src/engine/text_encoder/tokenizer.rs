@@ -40,10 +40,10 @@ const FIRST_BYTE: u32 = 3;
 impl Tokenizer {
     /// `vocab.json` + `merges.txt`, or else `tokenizer.json`; padded with the pad token of `tokenizer_config.json`.
     pub fn clip(model: &Model) -> Result<Self> {
-        match model {
-            Model::Folder(model) => Self::clip_folder(&model.join("tokenizer")),
-            Model::Synthetic(model) => {
-                let config: super::ClipConfig = model.config("text_encoder");
+        match model.tokenizer("tokenizer") {
+            Some(folder) => Self::clip_folder(&folder),
+            None => {
+                let config: super::ClipConfig = model.config("text_encoder")?;
                 Ok(Self::bytes(config.eos_token_id, config.eos_token_id))
             }
         }
@@ -51,9 +51,9 @@ impl Tokenizer {
 
     /// `tokenizer.json`, padded with `<pad>`.
     pub fn t5(model: &Model) -> Result<Self> {
-        match model {
-            Model::Folder(model) => Self::t5_folder(&model.join("tokenizer_2")),
-            Model::Synthetic(_) => Ok(Self::bytes(1, 0)),
+        match model.tokenizer("tokenizer_2") {
+            Some(folder) => Self::t5_folder(&folder),
+            None => Ok(Self::bytes(1, 0)),
         }
     }
 

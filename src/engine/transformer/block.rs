@@ -5,7 +5,7 @@ use crate::{
     Result,
     adapter::SidePaths,
     linear::{Linear, LinearId},
-    ops::Attended,
+    ops::{self, Attended},
 };
 use candle_core::Tensor;
 use std::ops::Range;
@@ -136,12 +136,14 @@ impl<B: Block> Trace<B> {
     /// g: the gradient of what left the block.
     pub fn backward(self, block: &B, g: B::State, pass: &Pass) -> Result<Flowed<B::State>> {
         let Self { entering, kept } = self;
-        let again = |attended| block.inside(&entering, pass.context, attended);
-        let inside = match kept {
-            Kept::Everything(inside) => inside,
-            Kept::Attention(attended) => again(Some(attended))?,
-            Kept::Nothing => again(None)?,
+        let again = |attended, g| {
+            let inside = || block.inside(&entering, pass.context, attended);
+            ops::keeping_plain(inside, |inside| block.backward(&entering, &inside?, g, pass))
         };
-        block.backward(&entering, &inside, g, pass)
+        match kept {
+            Kept::Everything(inside) => block.backward(&entering, &inside, g, pass),
+            Kept::Attention(attended) => again(Some(attended), g),
+            Kept::Nothing => again(None, g),
+        }
     }
 }

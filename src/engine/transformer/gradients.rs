@@ -76,11 +76,11 @@ impl Gradients {
 
     /// The lowest layer with a variable on it.
     fn first_layer(&self, paths: &SidePaths) -> LinearId {
-        paths.first(|path| path.ids.iter().any(|id| self.places.contains_key(id))).unwrap_or(LinearId::MAX)
+        paths.first_trained(self).unwrap_or(LinearId::MAX)
     }
 
     fn is_on(&self, linear: &Linear, paths: &SidePaths) -> bool {
-        linear.slots.iter().flat_map(|slot| paths.on(slot.id)).any(|path| path.ids.iter().any(|id| self.places.contains_key(id)))
+        paths.is_trained(linear.slots[0].id, self)
     }
 }
 
@@ -126,7 +126,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn gradients(&self, adapters: &AdapterSet, checkpointing: Checkpointing, loss: &Loss) -> Result<Tensor> {
-        let (model, paths) = (self.transformer, &SidePaths::new(adapters, self.transformer.dtype)?);
+        let (model, paths) = (self.transformer, &SidePaths::new(adapters, &self.transformer.products, self.transformer.dtype)?);
         let inputs = model.inputs(self.latents, self.step)?;
         let moment = inputs.moment(self.step);
         let made = match self.step.modulations {

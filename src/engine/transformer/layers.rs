@@ -20,6 +20,8 @@ pub struct LinearInfo {
 #[derive(Default)]
 pub struct Layers {
     pub infos: Vec<LinearInfo>,
+    /// Of each layer, the first of those that one product makes together.
+    pub products: Vec<LinearId>,
 }
 
 impl Layers {
@@ -54,6 +56,7 @@ impl Layers {
         let first = self.next_id();
         let info = |(id, keys): (LinearId, &Keys)| LinearInfo { id, path: keys.path().to_owned(), in_features, out_features };
         self.infos.extend((first..).zip(layers).map(info));
+        self.products.resize(self.infos.len(), first);
         linear.slots = (0..layers.len()).map(|i| Slot { id: first + i, first: i * out_features, count: out_features }).collect();
         linear
     }

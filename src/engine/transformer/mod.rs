@@ -17,16 +17,17 @@ mod single;
 
 pub use config::Config;
 pub use gradients::{Checkpointing, Gradients, Loss};
+pub(crate) use layers::Layers;
 pub use layers::LinearInfo;
 pub use modulation::Modulations;
 
 use crate::{
     AdapterSet, Error, Precision, Result, Size,
-    adapter::SidePaths,
+    adapter::{self, SidePaths},
     checkpoint::{self, Checkpoint},
     cores::on_the_cores,
     latents::PackedLatents,
-    linear::Linear,
+    linear::{Linear, LinearId},
     ops::Activation,
     text_encoder::Conditioning,
 };
@@ -34,7 +35,6 @@ use block::{Block, Context, Keep};
 use candle_core::{DType, Device, Tensor};
 use double::DoubleBlock;
 use embed::{Embedded, Embedders, Moment};
-use layers::Layers;
 use output::Output;
 use positions::{Positions, PositionsCache};
 use single::SingleBlock;
@@ -61,6 +61,7 @@ pub struct Transformer {
     /// Of activations.
     dtype: DType,
     linears: Vec<LinearInfo>,
+    products: Vec<LinearId>,
     embedders: Embedders,
     transformer_blocks: Vec<DoubleBlock>,
     single_transformer_blocks: Vec<SingleBlock>,
@@ -96,6 +97,7 @@ impl Transformer {
             device: checkpoint.device().clone(),
             dtype: keys.dtype(),
             linears: layers.infos,
+            products: layers.products,
             embedders,
             transformer_blocks,
             single_transformer_blocks,
@@ -120,6 +122,11 @@ impl Transformer {
         &self.linears
     }
 
+    /// For adapters.
+    pub(crate) fn host(&self) -> adapter::Host<'_> {
+        adapter::Host { linears: &self.linears, device: &self.device, dtype: self.dtype, prefix: "" }
+    }
+
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -138,12 +145,12 @@ impl Transformer {
     /// for every step of a sampling, and for some steps of a training of which no layer of modulation or embedding is a part: on a GPU their
     /// weights are a quarter of the model, and with NF4 they come from the host each time.
     pub fn modulations(&self, sigma: &[f64], guidance: &[f64], pooled: &Tensor, adapters: &AdapterSet) -> Result<Modulations> {
-        let paths = SidePaths::new(adapters, self.dtype)?;
+        let paths = SidePaths::new(adapters, &self.products, self.dtype)?;
         on_the_cores(|| self.modulations_of(&self.embedders.vector(Moment { sigma, guidance, pooled }, &paths)?, &paths))
     }
 
     fn forward_here(&self, latents: &PackedLatents, step: &Step, adapters: &AdapterSet) -> Result<Tensor> {
-        let (inputs, paths) = (self.inputs(latents, step)?, &SidePaths::new(adapters, self.dtype)?);
+        let (inputs, paths) = (self.inputs(latents, step)?, &SidePaths::new(adapters, &self.products, self.dtype)?);
         let computed = match step.modulations {
             Some(_) => None,
             None => Some(self.modulations_of(&self.embedders.vector(inputs.moment(step), paths)?, paths)?),

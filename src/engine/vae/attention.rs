@@ -28,11 +28,11 @@ impl Attention {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (b, c, h, w) = x.dims4()?;
         // (b, c, h, w) -> (b, h·w, c)
-        let places = self.group_norm.forward(x)?.reshape((b, c, h * w))?.transpose(1, 2)?.contiguous()?;
+        let places = self.group_norm.forward(x)?.permute((0, 2, 3, 1))?.reshape((b, h * w, c))?;
         let attended = one_head(&self.to_q.apply(&places)?, &self.to_k.apply(&places)?, &self.to_v.apply(&places)?)?;
         // (b, h·w, c) -> (b, c, h, w)
-        let y = self.to_out.apply(&attended)?.transpose(1, 2)?.reshape((b, c, h, w))?;
-        Ok((x + y)?)
+        let y = self.to_out.apply(&attended)?.reshape((b, h, w, c))?.permute((0, 3, 1, 2))?;
+        ops::add_maps(x, &y)
     }
 }
 
@@ -50,12 +50,12 @@ fn one_head(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
 fn in_slices(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     const QUERIES: usize = 2048;
     let (_, places, channels) = q.dims3()?;
-    let (q, k) = ((q / (channels as f64).sqrt())?, k.t()?);
-    let slice = |start: usize| -> candle_core::Result<Tensor> {
+    let (k, scale) = (k.t()?, (channels as f64).powf(-0.5));
+    let slice = |start: usize| -> Result<Tensor> {
         let scores = q.narrow(1, start, QUERIES.min(places - start))?.contiguous()?.matmul(&k)?;
-        candle_nn::ops::softmax_last_dim(&scores)?.matmul(v)
+        Ok(ops::softmax(scores, scale)?.matmul(v)?)
     };
-    let slices = (0..places).step_by(QUERIES).map(slice).collect::<candle_core::Result<Vec<_>>>()?;
+    let slices = (0..places).step_by(QUERIES).map(slice).collect::<Result<Vec<_>>>()?;
     Ok(Tensor::cat(&slices, D::Minus2)?)
 }
 

@@ -2,10 +2,10 @@
 
 use super::{
     config::Config,
-    layers::{Conv2d, GroupNorm},
+    layers::{Conv2d, GroupNorm, Upsampler},
     resnet::{MidBlock, ResnetBlock},
 };
-use crate::{Result, checkpoint::Keys, ops};
+use crate::{Result, checkpoint::Keys};
 use candle_core::Tensor;
 
 pub struct Decoder {
@@ -18,7 +18,7 @@ pub struct Decoder {
 
 struct UpBlock {
     resnets: Vec<ResnetBlock>,
-    upsampler: Option<Conv2d>,
+    upsampler: Option<Upsampler>,
 }
 
 impl Decoder {
@@ -49,7 +49,7 @@ impl UpBlock {
     fn load(keys: &Keys, config: &Config, i: usize) -> Result<Self> {
         let channels: Vec<usize> = config.block_out_channels.iter().rev().copied().collect();
         let (inputs, last) = (channels[i.saturating_sub(1)], i + 1 == channels.len());
-        let upsampler = || Conv2d::load(&keys.at("upsamplers.0.conv"), channels[i], channels[i], 3);
+        let upsampler = || Upsampler::load(&keys.at("upsamplers.0.conv"), channels[i]);
         Ok(Self {
             resnets: ResnetBlock::load_chain(keys, inputs, channels[i], config.layers_per_block + 1, config.norm_num_groups)?,
             upsampler: (!last).then(upsampler).transpose()?,
@@ -61,7 +61,7 @@ impl UpBlock {
             x = resnet.forward(&x)?;
         }
         match &self.upsampler {
-            Some(conv) => conv.forward(&ops::upsample(&x)?),
+            Some(upsampler) => upsampler.forward(&x),
             None => Ok(x),
         }
     }

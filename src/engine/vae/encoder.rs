@@ -61,8 +61,7 @@ impl DownBlock {
             x = resnet.forward(&x)?;
         }
         match &self.downsampler {
-            // One row below and one column to the right, as `Downsample2D` with padding 0.
-            Some(conv) => conv.forward(&x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?),
+            Some(conv) => conv.forward(&x),
             None => Ok(x),
         }
     }

@@ -36,11 +36,13 @@ impl ResnetBlock {
 
     /// x: [B, in, H, W] → [B, out, H, W]
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
-        let y = self.conv2.forward(&self.norm2.forward_silu(&y)?)?;
+        // One after the other, so that each frees what it read: nothing in a VAE takes more memory.
+        let mut y = self.norm1.forward_silu(x)?;
+        y = self.conv1.forward(&y)?;
+        y = self.norm2.forward_silu(&y)?;
         match &self.conv_shortcut {
-            Some(conv) => Ok((conv.forward(x)? + y)?),
-            None => Ok((x + y)?),
+            Some(conv) => self.conv2.forward_added(&y, &conv.forward(x)?),
+            None => self.conv2.forward_added(&y, x),
         }
     }
 }

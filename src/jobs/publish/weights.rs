@@ -2,7 +2,7 @@
 
 use super::super::error::{Error, Result, blocking};
 use bytes::Bytes;
-use engine::{Adapter, Device};
+use engine::{Adapter, Device, adapter::Target};
 use safetensors::SafeTensors;
 
 /// The same bytes when they are in that layout already.
@@ -11,7 +11,7 @@ pub async fn for_diffusers(name: String, bytes: Vec<u8>) -> Result<Bytes> {
         if is_diffusers(&bytes)? {
             return Ok(bytes.into());
         }
-        Ok(Adapter::from_bytes(&name, &bytes, &Device::Cpu)?.to_bytes()?.into())
+        Ok(Adapter::from_bytes(&name, &bytes, &Device::Cpu)?.export(Target::Diffusers)?.bytes.into())
     })
     .await
 }

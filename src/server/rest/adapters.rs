@@ -2,10 +2,11 @@
 
 use super::{
     Caller, Refusal,
-    extract::{Body, Named, Sent},
+    extract::{Asked, Body, Named, Sent},
     files::{AdapterForm, File, file},
 };
 use crate::{
+    jobs::export,
     server::{
         AppState,
         upload::{adapter, receive::Received},
@@ -20,13 +21,21 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 type AdapterAnswer = Result<Json<AdapterInfo>, Refusal>;
 
 #[derive(Deserialize, ToSchema)]
 pub struct NameChange {
     pub name: String,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Export {
+    /// `diffusers`, `kohya` or `comfyui`: under the names that this program reads, compared weight by weight before it is sent.
+    #[serde(rename = "for")]
+    program: Option<String>,
 }
 
 /// What is to be published, as it was reviewed.
@@ -96,12 +105,21 @@ pub async fn delete_adapter(State(state): State<AppState>, caller: Caller, Named
 /// An adapter's weights
 ///
 /// A .safetensors file that `FluxPipeline.load_lora_weights` reads; while it is trained, that of its newest checkpoint.
-#[utoipa::path(get, path = "/adapters/{adapter}/weights", tag = "Adapters", params(("adapter" = AdapterId, Path)),
+#[utoipa::path(get, path = "/adapters/{adapter}/weights", tag = "Adapters", params(("adapter" = AdapterId, Path), Export),
     responses((status = 200, content_type = "application/octet-stream", body = File)))]
-pub async fn fetch_weights(State(state): State<AppState>, caller: Caller, Named(id): Named<AdapterId>) -> Result<Response, Refusal> {
+pub async fn fetch_weights(
+    State(state): State<AppState>,
+    caller: Caller,
+    Named(id): Named<AdapterId>,
+    Asked(Export { program }): Asked<Export>,
+) -> Result<Response, Refusal> {
     let found = state.jobs.store.adapter_file(&caller.owner, &id).await?;
     let bytes = state.jobs.store.blobs.get(&BlobKey::adapter(&id, found.version)).await?;
-    Ok(file(bytes, "application/octet-stream", &format!("{}.safetensors", found.name)))
+    let (bytes, name) = match program {
+        Some(program) => (export::adapter(found.name.clone(), bytes, &program).await?, format!("{}-{program}", found.name)),
+        None => (bytes, found.name),
+    };
+    Ok(file(bytes, "application/octet-stream", &format!("{name}.safetensors")))
 }
 
 /// How an adapter was made

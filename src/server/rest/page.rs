@@ -13,6 +13,9 @@ const HEAD: &str = r#"<!DOCTYPE html>
 <link rel="stylesheet" href="/pkg/atelier.css">
 <style>
 main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
+h2 { margin-top: 1.6rem; }
+p { margin: 0.7rem 0; }
+code, pre { font-size: 0.9em; }
 td { vertical-align: top; padding: 0.3rem 1rem 0.3rem 0; }
 td:first-child, td:nth-child(2) { white-space: nowrap; }
 pre { overflow-x: auto; padding: 0.7rem; border: 1px solid; }
@@ -55,9 +58,15 @@ fn rows(path: &str, item: &PathItem, tag: &str) -> Vec<String> {
 }
 
 fn row(method: &str, path: &str, operation: &Operation) -> String {
-    let summary = escaped(operation.summary.as_deref().unwrap_or_default());
-    let more = operation.description.as_deref().map(|text| format!("<br><small>{}</small>", escaped(text))).unwrap_or_default();
+    let summary = marked(operation.summary.as_deref().unwrap_or_default());
+    let more = operation.description.as_deref().map(|text| format!("<br><small>{}</small>", marked(text))).unwrap_or_default();
     format!("<tr><td>{method}</td><td><code>{}</code></td><td>{summary}{more}</td></tr>\n", escaped(path))
+}
+
+/// What stands between backticks is code.
+fn marked(text: &str) -> String {
+    let parts = text.split('`').map(escaped).enumerate();
+    parts.map(|(i, part)| if i % 2 == 0 { part } else { format!("<code>{part}</code>") }).collect()
 }
 
 fn escaped(text: &str) -> String {

@@ -20,12 +20,14 @@ use utoipa::IntoParams;
 const LONGEST_WAIT: u64 = 50;
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Wait {
     /// Seconds to wait for the end, up to 50; at once if left out.
     pub wait: Option<u64>,
 }
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Listed {
     /// Only those that wait or run.
     #[serde(default)]

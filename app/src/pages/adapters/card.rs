@@ -1,6 +1,6 @@
 //! One adapter: samples, facts, and its actions.
 
-use crate::api::{AdapterInfo, limits::MAX_NAME_CHARS};
+use crate::api::{AdapterId, AdapterInfo, limits::MAX_NAME_CHARS};
 use crate::calls::adapters::{DeleteAdapter, RenameAdapter};
 use crate::components::{Confirm, Fact, Icon, PostForm, icon, post_to};
 use crate::format;
@@ -37,6 +37,7 @@ pub fn AdapterCard(adapter: AdapterInfo, rename: ServerAction<RenameAdapter>, de
                     </a>
                 </div>
                 <div class="actions quiet-actions">
+                    <Exports id=adapter.id.clone()/>
                     <a class="button quiet" href=format!("/files/adapters/{}.json", adapter.id) download="">"Recipe (JSON)"</a>
                     <Rename adapter=adapter.clone() rename/>
                     <Delete adapter delete/>
@@ -45,6 +46,25 @@ pub fn AdapterCard(adapter: AdapterInfo, rename: ServerAction<RenameAdapter>, de
         </li>
     }
     .into_any()
+}
+
+/// The same adapter for other programs.
+#[component]
+fn Exports(id: AdapterId) -> impl IntoView {
+    const PROGRAMS: [(&str, &str); 3] = [("diffusers", "diffusers"), ("kohya", "kohya"), ("comfyui", "ComfyUI")];
+    let link = |(program, name): (&'static str, &'static str)| {
+        let href = format!("/files/adapters/{id}.safetensors?for={program}");
+        view! { <a class="button quiet" href=href download="" rel="external">{name}</a> }
+    };
+    view! {
+        <details class="confirm">
+            <summary class="button quiet">"For other programs"</summary>
+            <div class="confirm-body">
+                <p>"The same weights under the names that each program reads, compared weight by weight before you get them."</p>
+                <div class="with-buttons">{PROGRAMS.map(link).collect_view()}</div>
+            </div>
+        </details>
+    }
 }
 
 #[component]

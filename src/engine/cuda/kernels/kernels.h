@@ -33,7 +33,8 @@ struct Rule {
 };
 
 int atelier_layer_norm_modulate(Shape, View x, View shift, View scale, Emission, cudaStream_t);
-int atelier_layer_norm_gradient(Shape, View x, View scale, View g, void* dx, cudaStream_t);
+// beside: what is added to the gradient; null is nothing.
+int atelier_layer_norm_gradient(Shape, View x, View scale, View g, View beside, void* dx, cudaStream_t);
 // partial: [chunks, 2, batch, width] f32
 int atelier_modulation_gradients(Shape, View x, View g, int32_t chunks, float* partial, float* dshift, float* dscale, cudaStream_t);
 
@@ -41,7 +42,6 @@ int atelier_gate_residual(Shape, View residual, View gate, View x, void* y, cuda
 int atelier_gate_gradient_x(Shape, View gate, View g, void* dx, cudaStream_t);
 // partial: [chunks, batch, width] f32
 int atelier_gate_gradient(Shape, View x, View g, int32_t chunks, float* partial, float* dgate, cudaStream_t);
-int atelier_gate_residual_norm(Shape, View residual, View gate, View x, View shift, View scale, void* y, Emission, cudaStream_t);
 
 int atelier_gelu(Shape, View x, Emission, cudaStream_t);
 int atelier_gelu_gradient(Shape, View x, View g, void* dx, cudaStream_t);
@@ -54,6 +54,13 @@ struct Finish {
     int32_t gelu, add;
 };
 int atelier_finish_product(Shape, View from, View to, Finish, cudaStream_t);
+
+// to: [rows, columns], contiguous: `from`, [from_rows, from_columns] at `stride`, and zeros after it.
+struct Pad {
+    int32_t rows, columns, from_rows, from_columns, from_dtype, to_dtype;
+    int64_t stride;
+};
+int atelier_pad(Pad, const void* from, void* to, cudaStream_t);
 
 struct Heads {
     int32_t batch, tokens, heads, width, text_tokens, dtype, vector;
@@ -103,14 +110,24 @@ int atelier_adamw8bit(AdamW8bit, Rule, cudaStream_t);
 // partial: [1024] f32
 int atelier_sum_of_squares(int64_t n, int32_t dtype, const void* x, float* partial, float* sum, cudaStream_t);
 
+// x = softmax(scale·x) of each row.
+int atelier_softmax(int64_t rows, int32_t width, int32_t dtype, float scale, void* x, cudaStream_t);
+
+// [batch, pixels, channels], the channels in `groups`.
 struct Picture {
     int32_t batch, channels, groups, dtype;
     int64_t pixels;
     float epsilon;
     int32_t silu;
 };
-// partial: [batch·groups, chunks, 3] f32, moments: [batch·groups, 2] f32
-int atelier_group_norm(Picture, const void* x, const float* weight, const float* bias, int32_t chunks, float* partial, float* moments, void* y, cudaStream_t);
-int atelier_upsample(int64_t rows, int32_t width, int32_t dtype, const void* x, void* y, cudaStream_t);
+// partial: [batch·groups, chunks, 3] f32, factors: [batch, 2, channels] f32. No chunk is empty: pixels > (chunks - 1)·⌈pixels / chunks⌉. At
+// most 2048 channels.
+int atelier_group_norm(
+    Picture, const void* x, const float* weight, const float* bias, int32_t chunks, void* partial, float* factors, void* y, cudaStream_t);
+// sum += x, n elements of each.
+int atelier_add(int64_t n, int32_t dtype, const void* x, void* sum, cudaStream_t);
+// y: pictures of 2·height × 2·width, `rows` = batch·height pairs of rows in all; x: [batch, height + 1, width + 1, 4, pixel]; y[2i + a, 2j + b]
+// = x[i + a, j + b, 2a + b]. pixel_bytes is even.
+int atelier_join_phases(int64_t rows, int32_t height, int32_t width, int64_t pixel_bytes, const void* x, void* y, cudaStream_t);
 
 }

@@ -19,10 +19,10 @@ struct LayerNormModulate {
     }
 };
 
-// dx = (d − mean d − x̂·mean(d·x̂)) / σ, where d = g·(1 + scale).
+// dx = (d − mean d − x̂·mean(d·x̂)) / σ + beside, where d = g·(1 + scale).
 template <class T>
 struct LayerNormGradient {
-    View x, scale, g;
+    View x, scale, g, beside;
     T* dx;
 
     template <int UNITS, bool VECTOR>
@@ -44,6 +44,10 @@ struct LayerNormGradient {
         each<UNITS, VECTOR>(width, [&](int u, int i, int) {
             d.at[u][i] = (d.at[u][i] - along_one - row.at[u][i] * along_x) * about.y;
         });
+        if (beside.data != nullptr) {
+            row.read(row_of<T>(beside, picture, token), width);
+            each<UNITS, VECTOR>(width, [&](int u, int i, int) { d.at[u][i] += row.at[u][i]; });
+        }
         d.write(dx + index * width, width);
     }
 };
@@ -76,9 +80,9 @@ int atelier_layer_norm_modulate(Shape shape, View x, View shift, View scale, Emi
     return with_dtype(shape.dtype, [&]<class T>() { return over_rows(LayerNormModulate<T>{x, shift, scale, to}, shape, stream); });
 }
 
-int atelier_layer_norm_gradient(Shape shape, View x, View scale, View g, void* dx, cudaStream_t stream) {
+int atelier_layer_norm_gradient(Shape shape, View x, View scale, View g, View beside, void* dx, cudaStream_t stream) {
     return with_dtype(shape.dtype, [&]<class T>() {
-        return over_rows(LayerNormGradient<T>{x, scale, g, static_cast<T*>(dx)}, shape, stream);
+        return over_rows(LayerNormGradient<T>{x, scale, g, beside, static_cast<T*>(dx)}, shape, stream);
     });
 }
 

@@ -1,4 +1,4 @@
-// Gate and residual, alone or with the norm that follows; gradients.
+// Gate and residual; gradients.
 
 #include "columns.cuh"
 
@@ -49,28 +49,6 @@ struct GateGradient {
     }
 };
 
-// The norm reads the sum as it was rounded, so that nothing depends on whether the two were fused.
-template <class T>
-struct GateResidualNorm {
-    View residual, gate, x, shift, scale;
-    T* y;
-    Emission to;
-
-    template <int UNITS, bool VECTOR>
-    __device__ __forceinline__ void row(int picture, int token, int64_t index, int width) const {
-        Row<UNITS, VECTOR> sum, row;
-        sum.read(row_of<T>(residual, picture, token), width);
-        row.read(row_of<T>(x, picture, token), width);
-        const auto add = [&](int u, int i, const float* gate) {
-            sum.at[u][i] = to_float(from_float<T>(sum.at[u][i] + gate[0] * row.at[u][i]));
-        };
-        each_with<UNITS, VECTOR>(width, add, row_of(gate, picture));
-        sum.write(y + index * width, width);
-        modulate(sum, row_of(shift, picture), row_of(scale, picture), width);
-        emit<T>(sum, to, index, width);
-    }
-};
-
 }
 }
 
@@ -89,10 +67,4 @@ int atelier_gate_gradient_x(Shape shape, View gate, View g, void* dx, cudaStream
 int atelier_gate_gradient(Shape shape, View x, View g, int32_t chunks, float* partial, float* dgate, cudaStream_t stream) {
     float* const sums[1] = {dgate};
     return with_dtype(shape.dtype, [&]<class T>() { return over_columns(GateGradient<T>{x, g}, shape, chunks, partial, sums, stream); });
-}
-
-int atelier_gate_residual_norm(Shape shape, View residual, View gate, View x, View shift, View scale, void* y, Emission to, cudaStream_t stream) {
-    return with_dtype(shape.dtype, [&]<class T>() {
-        return over_rows(GateResidualNorm<T>{residual, gate, x, shift, scale, static_cast<T*>(y), to}, shape, stream);
-    });
 }

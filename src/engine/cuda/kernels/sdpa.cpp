@@ -5,35 +5,18 @@
 #include <cudnn_frontend.h>
 
 #include <cmath>
-#include <cstring>
 #include <memory>
-#include <stdexcept>
-#include <string>
 #include <unordered_map>
+
+#include "handle.hpp"
 
 namespace fe = cudnn_frontend;
 using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
-
-struct AtelierCudnn {
-    cudnnHandle_t handle = nullptr;
-
-    explicit AtelierCudnn(void* stream) {
-        check(cudnnCreate(&handle));
-        check(cudnnSetStream(handle, static_cast<cudaStream_t>(stream)));
-    }
-
-    static void check(cudnnStatus_t status) {
-        if (status != CUDNN_STATUS_SUCCESS) throw std::runtime_error(cudnnGetErrorString(status));
-    }
-};
+using atelier::check, atelier::guarded;
 
 namespace {
 
 enum Name : int64_t { Q = 1, K, V, OUT, LSE, G, DQ, DK, DV };
-
-void check(fe::error_t error) {
-    if (error.is_bad()) throw std::runtime_error(error.get_message());
-}
 
 // q, k or v (`part` 0, 1, 2) and their gradients lie side by side in each token's row.
 std::vector<int64_t> packed_strides(const SdpaShape& of) {
@@ -96,18 +79,6 @@ struct Graph : fe::graph::Graph {
     }
 };
 
-// Runs f; what it throws becomes `message`.
-template <class F>
-auto guarded(F f, decltype(f()) failure, char* message, size_t length) -> decltype(f()) {
-    try {
-        return f();
-    } catch (const std::exception& error) {
-        std::strncpy(message, error.what(), length - 1);
-        message[length - 1] = 0;
-        return failure;
-    }
-}
-
 }
 
 struct AtelierSdpa {
@@ -145,10 +116,6 @@ struct AtelierSdpa {
         check(graph.execute(cudnn.handle, pointers, memory.workspace));
     }
 };
-
-AtelierCudnn* atelier_cudnn_new(void* stream, char* message, size_t length) {
-    return guarded([&] { return new AtelierCudnn(stream); }, nullptr, message, length);
-}
 
 AtelierSdpa* atelier_sdpa_new(AtelierCudnn* cudnn, SdpaShape of, int32_t pass, int64_t* workspace, char* message, size_t length) {
     const auto make = [&] {

@@ -1,14 +1,10 @@
-// cuDNN's fused attention over a packed qkv, for Rust: mirrored in ../attention.rs. A null answer or a number other than 0 is a failure,
-// and `message` then says why.
+// cuDNN's fused attention over a packed qkv, for Rust: mirrored in ../attention.rs.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
+#include "handle.h"
 
 extern "C" {
 
-// cuDNN on one device and stream.
-struct AtelierCudnn;
 // One pass over one shape.
 struct AtelierSdpa;
 
@@ -24,7 +20,6 @@ struct SdpaMemory {
     void *qkv, *out, *lse, *g, *dqkv, *workspace;
 };
 
-AtelierCudnn* atelier_cudnn_new(void* stream, char* message, size_t length);
 AtelierSdpa* atelier_sdpa_new(AtelierCudnn*, SdpaShape, int32_t pass, int64_t* workspace, char* message, size_t length);
 int atelier_sdpa_run(AtelierCudnn*, AtelierSdpa*, const SdpaMemory*, char* message, size_t length);
 }

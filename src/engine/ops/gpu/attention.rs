@@ -1,6 +1,6 @@
 //! Attention by cuDNN; in plain operations what cuDNN does not take: f32, and a single token.
 
-use super::lend;
+use super::{lend, lend_mut};
 use crate::{
     cuda::{self, attention as native},
     ops::{Attended, plain},
@@ -18,7 +18,8 @@ pub fn packed_attention(qkv: &Tensor, keep_log_sum_exp: bool) -> Result<Attended
 }
 
 pub fn packed_attention_gradient(qkv: &Tensor, attended: &Attended, g: &Tensor) -> Result<Tensor> {
-    /// A training that is stopped and resumed ends with the same bits as one that was not.
+    /// A training that is stopped and resumed ends with the same bits as one that was not. Sums in any order would take 0.275 instead of
+    /// 0.349 ms for FLUX's 24 heads and 2048 tokens on an H100, two hundredths of a step.
     const REPRODUCIBLE: bool = true;
     let (qkv, g, (.., heads, _)) = (qkv.contiguous()?, g.contiguous()?, qkv.dims5()?);
     if !is_fused(&qkv)? {
@@ -30,6 +31,12 @@ pub fn packed_attention_gradient(qkv: &Tensor, attended: &Attended, g: &Tensor) 
         native::attention_gradient(qkv, heads, out, log_sum_exp, g, REPRODUCIBLE)
     })?;
     Ok(cuda::tensor(dqkv, qkv.shape()))
+}
+
+/// In the memory of `scores`.
+pub fn softmax(scores: Tensor, scale: f64) -> Result<Tensor> {
+    lend_mut(&scores, |scores| cuda::softmax::softmax_in_place(scores, scale as f32))?;
+    Ok(scores)
 }
 
 fn is_fused(qkv: &Tensor) -> Result<bool> {

@@ -2,19 +2,22 @@
 //! one type.
 
 mod attention;
+mod feature_maps;
 mod pointwise;
 mod products;
 mod weight;
 
-pub use attention::{packed_attention, packed_attention_gradient};
+pub use attention::{packed_attention, packed_attention_gradient, softmax};
+pub use feature_maps::{ConvKernel, add_maps, conv2d, enlarging_conv2d, group_norm, phases};
 pub use pointwise::{
-    gate_gradient, gate_gradient_x, gate_residual, gelu, gelu_gradient, group_norm, layer_norm_modulate, layer_norm_modulate_gradient,
-    modulation_gradients, qk_norm_rope, qk_norm_rope_gradient, qk_norm_rope_in_place, upsample,
+    gate_gradient, gate_gradient_x, gate_residual, gelu, gelu_gradient, layer_norm_modulate, layer_norm_modulate_gradient,
+    modulation_gradients, qk_norm_rope, qk_norm_rope_gradient, qk_norm_rope_in_place,
 };
 pub use products::{
-    add_matrix_gradient, add_product, add_product_gradient, linear, linear_gradient, linear_into, product, product_gradient,
+    add_columns, add_matrix_gradient, add_product, add_product_gradient, linear, linear_gradient, linear_into, padded, product,
+    product_gradient_into,
 };
-pub use weight::{Host, Weight};
+pub use weight::{Host, Weight, keeping_plain};
 
 use crate::cuda::{Arg, Out};
 use candle_core::{CpuStorage, CudaStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};

@@ -3,7 +3,7 @@
 use super::{lend, lend_mut};
 use crate::{
     cuda::{
-        self, Arg, gelu as native_gelu, group_norm as native_group_norm,
+        self, Arg, gelu as native_gelu,
         norm::{self, Emit},
         qk_norm_rope as rotary, residual,
     },
@@ -18,9 +18,11 @@ pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, reads: Re
 }
 
 pub fn layer_norm_modulate_gradient(x: &Tensor, scale: &Tensor, g: &Tensor, beside: Option<&Tensor>) -> Result<Tensor> {
-    let dx = lend([x, scale, g], |[x, scale, g]| norm::layer_norm_modulate_gradient(x, scale, g))?;
-    let dx = cuda::tensor(dx, x.shape());
-    beside.map_or(Ok(dx.clone()), |beside| dx + beside)
+    let dx = match beside {
+        None => lend([x, scale, g], |[x, scale, g]| norm::layer_norm_modulate_gradient(x, scale, g, None)),
+        Some(beside) => lend([x, scale, g, beside], |[x, scale, g, beside]| norm::layer_norm_modulate_gradient(x, scale, g, Some(beside))),
+    }?;
+    Ok(cuda::tensor(dx, x.shape()))
 }
 
 pub fn modulation_gradients(x: &Tensor, g: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -66,17 +68,6 @@ pub fn qk_norm_rope_in_place(qkv: &Tensor, with: QkNormRope) -> Result<()> {
 pub fn qk_norm_rope_gradient(qkv: &Tensor, g: Tensor, with: QkNormRope) -> Result<Tensor> {
     with_weights(qkv, with, |with| lend([qkv], |[qkv]| lend_mut(&g, |g| rotary::qk_norm_rope_gradient_in_place(qkv, g, with))))?;
     Ok(g)
-}
-
-pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, epsilon: f64, silu: bool) -> Result<Tensor> {
-    let x = x.contiguous()?;
-    let y = lend([&x, weight, bias], |[x, weight, bias]| native_group_norm::group_norm(x, weight, bias, groups, epsilon as f32, silu))?;
-    Ok(cuda::tensor(y, x.shape()))
-}
-
-pub fn upsample(x: &Tensor) -> Result<Tensor> {
-    let (x, (b, c, h, w)) = (x.contiguous()?, x.dims4()?);
-    Ok(cuda::tensor(lend([&x], |[x]| cuda::upsample::upsample(x))?, (b, c, 2 * h, 2 * w)))
 }
 
 /// The native kernels know FLUX's epsilon alone.

@@ -10,8 +10,11 @@ use crate::{
     },
     ops::activation::Fp8,
 };
-use candle_core::{CudaDevice, CudaStorage, DType, Device, Error, Result, Tensor, bail, cuda_backend::cudarc::driver::PinnedHostSlice};
+use candle_core::{
+    CudaDevice, CudaStorage, DType, Device, Error, Result, Tensor, TensorId, bail, cuda_backend::cudarc::driver::PinnedHostSlice,
+};
 use half::bf16;
+use std::{cell::RefCell, collections::HashMap};
 
 /// [out, in]
 pub enum Weight {
@@ -46,10 +49,36 @@ impl Weight {
                 let weight = lend([data, scale], |[data, scale]| fp8::dequantise(fp8::Fp8 { data, scale }, dtype))?;
                 Ok(cuda::tensor(weight, data.shape()))
             }
-            Self::Nf4(weight) => weight.dequantise(dtype),
+            Self::Nf4(weight) => weight.plain(dtype),
             Self::Host(weight) => weight.send(),
         }
     }
+}
+
+thread_local! {
+    static KEPT: RefCell<Kept> = RefCell::default();
+}
+
+/// Weights that were made plain and will be multiplied with once more, by the codes they were made of.
+#[derive(Default)]
+struct Kept {
+    keeps: bool,
+    weights: HashMap<TensorId, Tensor>,
+}
+
+/// Runs `first` and then `second`, both on this thread. What `first` makes of an NF4 weight serves once more in `second`.
+pub fn keeping_plain<T, U>(first: impl FnOnce() -> T, second: impl FnOnce(T) -> U) -> U {
+    struct Forget;
+    impl Drop for Forget {
+        fn drop(&mut self) {
+            KEPT.take();
+        }
+    }
+    let _forget = Forget;
+    KEPT.with_borrow_mut(|kept| kept.keeps = true);
+    let between = first();
+    KEPT.with_borrow_mut(|kept| kept.keeps = false);
+    second(between)
 }
 
 /// Four bits a value, and eight a block of 64.
@@ -75,6 +104,15 @@ impl Nf4 {
             }),
             _ => bail!("NF4's absmax was to be quantised too"),
         }
+    }
+
+    fn plain(&self, dtype: DType) -> Result<Tensor> {
+        if let Some(weight) = KEPT.with_borrow_mut(|kept| kept.weights.remove(&self.codes.id())) {
+            return Ok(weight);
+        }
+        let weight = self.dequantise(dtype)?;
+        KEPT.with_borrow_mut(|kept| kept.keeps.then(|| kept.weights.insert(self.codes.id(), weight.clone())));
+        Ok(weight)
     }
 
     fn dequantise(&self, dtype: DType) -> Result<Tensor> {

@@ -1,10 +1,10 @@
-//! cuDNN's attention over a packed qkv.
+//! cuDNN's attention over a packed qkv, and softmax of rows.
 
-use crate::gpu::{Gpu, error, exact, gradients, with, worst};
+use crate::gpu::{DTYPES, Gpu, error, exact, gradients, tolerance, with, worst};
 use crate::report::Report;
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, DType, Error, Result, Tensor};
 use engine::cuda::attention::{attention, attention_gradient, supports};
-use engine::ops::plain;
+use engine::ops::{self, plain};
 
 /// (pictures, tokens, heads, width): odd ones, then FLUX's tokens with fewer heads and its heads with fewer tokens.
 const SHAPES: [(usize, usize, usize, usize); 8] = [
@@ -74,6 +74,15 @@ pub fn check(gpu: &Gpu, report: &mut Report) {
             });
         }
     }
+    for (b, s, width) in [(1, 1, 1), (2, 3, 153), (1, 5, 1000), (1, 7, 16384), (1, 3, 40001)] {
+        for dtype in DTYPES {
+            report.check("softmax", ((b, s, width), dtype), tolerance(dtype), || {
+                let x = (gpu.normal((b, s, width), dtype) * 20.0)?;
+                let expected = plain::softmax(&exact(&x)?, 0.3)?;
+                error(&ops::softmax(x, 0.3).map_err(Error::wrap)?, &expected)
+            });
+        }
+    }
     report.check("what is not supported is refused", (), 0.0, || {
         let refused = |dtype, d: usize| {
             let qkv = gpu.normal((1, 4, 3, 2, d), dtype);
@@ -85,6 +94,13 @@ pub fn check(gpu: &Gpu, report: &mut Report) {
 }
 
 pub fn time(gpu: &Gpu, report: &mut Report) {
+    for (s, width) in [(2048, 16384), (2048, 65536)] {
+        report.time("softmax", (1, s, width), || {
+            // In place: what it reads is the result of the run before.
+            let x = gpu.normal((1, s, width), DType::BF16);
+            Ok((gpu.median(|_| ops::softmax(x.clone(), 0.3).map(drop).map_err(Error::wrap))?, gpu.bytes(4 * s * width)))
+        });
+    }
     for (s, h, d) in [(4608, 24, 128), (2048, 24, 128), (1100, 24, 128)] {
         let flop = 4.0 * (h * s * s * d) as f64;
         let inputs = || (gpu.normal((1, s, 3, h, d), DType::BF16), gpu.normal((1, s, h * d), DType::BF16));

@@ -7,6 +7,7 @@ use candle_core::{D, DType, Device, Layout, Result, Tensor};
 use engine::cuda::Arg;
 use engine::cuda::fp8::{self, Fp8, Fp8Rows};
 use engine::cuda::gemm::{self, Epilogue};
+use engine::cuda::pad;
 
 /// (pictures, tokens, in, out): odd ones, then FLUX's and those of a rank-4 adapter.
 const SHAPES: [(usize, usize, usize, usize); 9] = [
@@ -46,6 +47,7 @@ pub fn check(gpu: &Gpu, report: &mut Report) {
     }
     for dtype in DTYPES {
         check_slices(gpu, report, dtype);
+        check_padded(gpu, report, dtype);
     }
     for shape in [(1, 7, 32, 16), (2, 129, 256, 48), (1, 512, 3072, 9216), (1, 4608, 12288, 3072)] {
         check_fp8(gpu, report, shape);
@@ -135,6 +137,19 @@ fn check_slices(gpu: &Gpu, report: &mut Report, dtype: DType) {
         let expected_db = of_g.reshape(((), C))?.t()?.matmul(&rows(&h)?)?;
         Ok(worst([error(&dx, &of_g.broadcast_matmul(&host(&w)?)?)?, error(&db, &expected_db)?]))
     });
+}
+
+fn check_padded(gpu: &Gpu, report: &mut Report, dtype: DType) {
+    for ((rows, columns), (to_rows, to_columns)) in [((5, 33), (8, 33)), ((33, 5), (33, 8)), ((4, 3072), (8, 3072)), ((1, 1), (3, 7))] {
+        let shape = (rows, columns, to_rows, to_columns, dtype);
+        report.check("padded", shape, tolerance(DType::BF16), || {
+            // Columns of a wider matrix.
+            let x = gpu.normal((rows, columns + 3), dtype).narrow(1, 2, columns)?;
+            gpu.poison();
+            let padded = gpu.tensor(with([&x], |[x]| pad::padded(x, (to_rows, to_columns), DType::BF16))?, (to_rows, to_columns));
+            error(&padded, &x.pad_with_zeros(0, 0, to_rows - rows)?.pad_with_zeros(1, 0, to_columns - columns)?)
+        });
+    }
 }
 
 struct Fp8Layer {

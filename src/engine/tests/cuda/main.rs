@@ -1,5 +1,5 @@
 //! Every native CUDA function against its plain twin on the CPU, then against the time that its bytes or its arithmetic need; at last the
-//! transformer that is made of them. To be run from the project's folder.
+//! VAE and the transformer that are made of them. To be run from the project's folder.
 //!
 //!     cuda                 all groups, each in a process of its own: a fault of the GPU ends one group only
 //!     cuda check [GROUP]   the comparisons of all groups, or of one, in this process
@@ -13,6 +13,7 @@ mod report;
 mod attention;
 mod conv;
 mod gemm;
+mod group_norm;
 mod norm;
 mod optimizer;
 mod qk_norm_rope;
@@ -28,15 +29,16 @@ use std::process::{Command, ExitCode};
 type Run = fn(&Gpu, &mut Report);
 
 /// (name, comparisons, times)
-const GROUPS: [(&str, Run, Run); 10] = [
+const GROUPS: [(&str, Run, Run); 11] = [
     ("norm", norm::check, norm::time),
     ("qk_norm_rope", qk_norm_rope::check, qk_norm_rope::time),
     ("gemm", gemm::check, gemm::time),
     ("attention", attention::check, attention::time),
     ("quantise", quantise::check, quantise::time),
     ("optimizer", optimizer::check, optimizer::time),
-    ("vae", vae::check, vae::time),
+    ("group_norm", group_norm::check, group_norm::time),
     ("conv", conv::check, conv::time),
+    ("vae", vae::check, vae::time),
     ("weights", weights::check, weights::time),
     ("transformer", transformer::check, transformer::time),
 ];

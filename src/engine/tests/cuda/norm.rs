@@ -6,7 +6,7 @@ use candle_core::{DType, Result, Tensor};
 use engine::cuda::fp8::{self, Fp8, Fp8Rows};
 use engine::cuda::gelu::{gelu, gelu_gradient};
 use engine::cuda::norm::{Emit, layer_norm_modulate, layer_norm_modulate_gradient, modulation_gradients};
-use engine::cuda::residual::{gate_gradient, gate_gradient_x, gate_residual, gate_residual_norm};
+use engine::cuda::residual::{gate_gradient, gate_gradient_x, gate_residual};
 use engine::ops::plain;
 
 const EPSILON: f64 = 1e-6;
@@ -67,10 +67,12 @@ fn check_norm(gpu: &Gpu, report: &mut Report, shape: (usize, usize, usize), dtyp
         Ok(worst([plain_error / tolerance(dtype) * FP8, fp8_error]))
     });
     report.check("layer_norm_modulate_gradient", (shape, dtype), tolerance(dtype), || {
-        let Inputs { x, g, vectors: [shift, scale, _], .. } = Inputs::new(gpu, shape, dtype)?;
-        let dx = with([&x, &scale, &g], |[x, scale, g]| layer_norm_modulate_gradient(x, scale, g))?;
+        let Inputs { x, other, g, vectors: [shift, scale, _] } = Inputs::new(gpu, shape, dtype)?;
+        let alone = with([&x, &scale, &g], |[x, scale, g]| layer_norm_modulate_gradient(x, scale, g, None))?;
+        let sum = with([&x, &scale, &g, &other], |[x, scale, g, beside]| layer_norm_modulate_gradient(x, scale, g, Some(beside)))?;
         let [expected, ..] = gradients([&x, &shift, &scale], &g, plain_norm)?;
-        error(&gpu.tensor(dx, shape), &expected)
+        let of_sum = error(&gpu.tensor(sum, shape), &(&expected + exact(&other)?)?)?;
+        Ok(worst([error(&gpu.tensor(alone, shape), &expected)?, of_sum]))
     });
     report.check("modulation_gradients", (shape, dtype), 2e-5, || {
         let Inputs { x, g, vectors: [shift, scale, _], .. } = Inputs::new(gpu, shape, dtype)?;
@@ -94,18 +96,6 @@ fn check_residual(gpu: &Gpu, report: &mut Report, shape: (usize, usize, usize), 
         let dgate = with([&x, &g], |[x, g]| gate_gradient(x, g))?;
         let [_, of_gate, of_x] = gradients([&other, &gate, &x], &g, plain_gate)?;
         Ok(worst([error(&gpu.tensor(dx, shape), &of_x)?, error(&gpu.tensor(dgate, (shape.0, shape.2)), &of_gate)?]))
-    });
-    report.check("gate_residual_norm", (shape, dtype), FP8, || {
-        let Inputs { x, other, vectors: [gate, shift, scale], .. } = Inputs::new(gpu, shape, dtype)?;
-        let (y, rows) = with([&other, &gate, &x, &shift, &scale], |[residual, gate, x, shift, scale]| {
-            gate_residual_norm(residual, gate, x, shift, scale, Emit::Both)
-        })?;
-        let y = gpu.tensor(y, shape);
-        let sum_error = error(&y, &plain_gate(&[exact(&other)?, exact(&gate)?, exact(&x)?])?)?;
-        let expected = plain::layer_norm_modulate(&exact(&y)?, &exact(&shift)?, &exact(&scale)?, EPSILON)?;
-        let norm_error = error(&gpu.tensor(rows.plain.expect("both"), shape), &expected)?;
-        let fp8_error = error(&dequantised(gpu, rows.fp8.expect("both"), shape)?, &expected)?;
-        Ok(worst([sum_error / tolerance(dtype) * FP8, norm_error / tolerance(dtype) * FP8, fp8_error]))
     });
 }
 
@@ -194,17 +184,11 @@ fn time_width(gpu: &Gpu, report: &mut Report, shape: (usize, usize, usize)) {
         row(&format!("layer_norm_modulate {emit:?}"), bytes, &|of| {
             with([&of.x, &of.vectors[0], &of.vectors[1]], |[x, shift, scale]| layer_norm_modulate(x, shift, scale, emit)).map(drop)
         });
-        row(&format!("gate_residual_norm {emit:?}"), bytes + 4, &|of| {
-            let [gate, shift, scale] = &of.vectors;
-            with([&of.other, gate, &of.x, shift, scale], |[residual, gate, x, shift, scale]| {
-                gate_residual_norm(residual, gate, x, shift, scale, emit)
-            })
-            .map(drop)
-        });
     }
     row("gate_residual", 6, &|of| with([&of.other, &of.vectors[0], &of.x], |[r, gate, x]| gate_residual(r, gate, x)).map(drop));
-    row("layer_norm_modulate_gradient", 6, &|of| {
-        with([&of.x, &of.vectors[0], &of.g], |[x, scale, g]| layer_norm_modulate_gradient(x, scale, g)).map(drop)
+    row("layer_norm_modulate_gradient", 8, &|of| {
+        with([&of.x, &of.vectors[0], &of.g, &of.other], |[x, scale, g, beside]| layer_norm_modulate_gradient(x, scale, g, Some(beside)))
+            .map(drop)
     });
     row("modulation_gradients", 4, &|of| with([&of.x, &of.g], |[x, g]| modulation_gradients(x, g)).map(drop));
     row("gate_gradient_x", 4, &|of| with([&of.vectors[0], &of.g], |[gate, g]| gate_gradient_x(gate, g)).map(drop));

@@ -145,7 +145,8 @@ fn in_parts(gpu: &Gpu, (rows, inputs, outputs): (usize, usize, usize)) -> Result
         let h = ops::lora_down(&x0, &a0)?;
         ops::add_lora_down(&h, &x1, &a1)?;
         ops::add_lora_up(&part, &h, &b, scale)?;
-        let dh = ops::lora_up_gradient(&g, &b, scale)?;
+        let dh = ops::to_be_written(h.shape(), &h)?;
+        ops::lora_up_gradient_into(&dh, &g, &b, scale)?;
         let [dx, da, db] = [&x, &a, &b].map(Tensor::zeros_like);
         let (dx, da, db) = (dx?, da?, db?);
         ops::add_matrix_gradient(&db, &g, &h, scale)?;

@@ -2,7 +2,7 @@
 
 use crate::fixtures::{path, pipeline, refusal, values};
 use candle_core::{DType, Device, Tensor};
-use engine::{Adapter, AdapterSet, LoraPair, Result};
+use engine::{Adapter, AdapterSet, LoraPair, Result, adapter::Target};
 use std::{collections::HashMap, sync::Arc};
 
 const Q: &str = "transformer_blocks.0.attn.to_q";
@@ -35,8 +35,12 @@ fn read(extra: &[(&str, Tensor)], header: Option<serde_json::Value>) -> Result<A
     Adapter::from_bytes("test", &file(&tensors, header), &Device::Cpu)
 }
 
+fn paths(coverage: &engine::Coverage) -> Vec<&str> {
+    coverage.matched.iter().map(|matched| matched.path.as_str()).collect()
+}
+
 fn scales(adapter: &Adapter) -> (f64, f64) {
-    (adapter.modules[Q].scale, adapter.modules[OUT].scale)
+    (adapter.modules[Q].scale(), adapter.modules[OUT].scale())
 }
 
 #[test]
@@ -70,7 +74,10 @@ fn contradictory_alpha_and_rank_are_refused() {
     assert!(refusal(twice).contains("alpha is given twice"));
     let other_rank = serde_json::json!({"transformer.r": 4, "transformer.lora_alpha": 8});
     assert!(refusal(read(&[], Some(other_rank))).contains("proj_out has rank 2, but its header says 4"));
-    let dora = serde_json::json!({"transformer.r": 4, "transformer.lora_alpha": 8, "transformer.use_dora": true});
+    let ranks = serde_json::json!({"proj_out": 2});
+    let dora = serde_json::json!({
+        "transformer.r": 4, "transformer.lora_alpha": 8, "transformer.rank_pattern": ranks, "transformer.use_dora": true,
+    });
     assert!(refusal(read(&[], Some(dora))).contains("DoRA"));
 }
 
@@ -80,8 +87,9 @@ fn bf16_and_f16_are_read() {
         let pairs = pair(Q, 4).map(|(key, tensor)| (key, (tensor * 0.5).unwrap().to_dtype(dtype).unwrap()));
         let tensors: Vec<_> = pairs.iter().map(|(key, tensor)| (key.as_str(), tensor.clone())).collect();
         let adapter = Adapter::from_bytes("half", &file(&tensors, None), &Device::Cpu).unwrap();
-        assert!(values(&adapter.modules[Q].a).iter().all(|x| *x == 0.5));
-        assert_eq!(adapter.modules[Q].a.dtype(), DType::F32);
+        let pair = adapter.modules[Q].pair().unwrap();
+        assert!(values(&pair.a).iter().all(|x| *x == 0.5));
+        assert_eq!(pair.a.dtype(), DType::F32);
     }
 }
 
@@ -91,7 +99,7 @@ fn text_encoder_keys_are_reported() {
     let (a, b) = (format!("{text}.lora_A.weight"), format!("{text}.lora_B.weight"));
     let adapter = Arc::new(read(&[(&a, ones(4, 128)), (&b, ones(128, 4))], None).unwrap());
     let (_, coverage) = AdapterSet::mount(&pipeline().transformer, &[(adapter, 1.0)]).unwrap();
-    assert_eq!(coverage[0].matched, [OUT, Q]);
+    assert_eq!(paths(&coverage[0]), [OUT, Q]);
     assert_eq!(coverage[0].unmatched[0].0, text);
     assert!(coverage[0].unmatched[0].1.contains("text encoder"));
 }
@@ -127,8 +135,11 @@ fn broken_files_are_refused() {
     let nan = [("transformer.proj_out.lora_A.weight", poisoned), ("transformer.proj_out.lora_B.weight", ones(64, 2))];
     assert!(refusal(Adapter::from_bytes("x", &file(&nan, None), &Device::Cpu)).contains("NaN"));
     let kohya = [("lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight", ones(4, 256))];
-    assert!(refusal(Adapter::from_bytes("x", &file(&kohya, None), &Device::Cpu)).contains("kohya"));
+    assert!(refusal(Adapter::from_bytes("x", &file(&kohya, None), &Device::Cpu)).contains("no lora_B"));
     assert!(refusal(Adapter::from_bytes("x", &file(&[], None), &Device::Cpu)).contains("not a LoRA file"));
+    let foreign = [("lora_unet_input_blocks_4_1_proj_in.lora_down.weight", ones(4, 320))];
+    let sentence = refusal(Adapter::from_bytes("x", &file(&foreign, None), &Device::Cpu));
+    assert!(sentence.contains("not a LoRA file of FLUX.1") && sentence.contains("input_blocks_4_1_proj_in"), "{sentence}");
     assert!(refusal(Adapter::from_bytes("x", b"not a safetensors file", &Device::Cpu)).contains("truncated or not a safetensors file"));
     let whole = std::fs::read(path("lora_impressionist.safetensors")).unwrap();
     assert!(refusal(Adapter::from_bytes("x", &whole[..whole.len() / 2], &Device::Cpu)).contains("truncated"));
@@ -141,7 +152,8 @@ fn saving_and_loading_keeps_the_effect() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("pytorch_lora_weights.safetensors");
     let mut adapter = read(&[], None).unwrap();
-    adapter.modules.get_mut(Q).unwrap().scale = 0.25;
+    let quarter = LoraPair { scale: 0.25, ..adapter.modules[Q].pair().unwrap().clone() };
+    adapter.modules.insert(Q.into(), quarter.into());
     adapter.metadata.insert("recipe".into(), "mucha".into());
     adapter.save(&target).unwrap();
     adapter.save(&target).expect("over an existing file");
@@ -149,9 +161,10 @@ fn saving_and_loading_keeps_the_effect() {
     assert_eq!(scales(&again), (1.0, 1.0));
     assert_eq!(again.metadata["recipe"], "mucha");
     assert_eq!(again.metadata["format"], "pt");
-    for (module, LoraPair { a, b, scale }) in &adapter.modules {
-        assert_eq!(values(a), values(&again.modules[module].a));
-        assert_eq!(values(&(b * *scale).unwrap()), values(&again.modules[module].b));
+    for (module, delta) in &adapter.modules {
+        let (LoraPair { a, b, scale }, again) = (delta.pair().unwrap(), again.modules[module].pair().unwrap());
+        assert_eq!(values(a), values(&again.a));
+        assert_eq!(values(&(b * *scale).unwrap()), values(&again.b));
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
 }
@@ -159,7 +172,7 @@ fn saving_and_loading_keeps_the_effect() {
 /// Only fields that `LoraConfig` knows, and a target that PEFT cannot match to more layers than are meant.
 #[test]
 fn the_header_is_what_peft_takes() {
-    let bytes = read(&[], None).unwrap().to_bytes().unwrap();
+    let bytes = read(&[], None).unwrap().to_bytes(Target::Diffusers).unwrap();
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let config: serde_json::Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["lora_adapter_metadata"]).unwrap();
     assert_eq!(config["transformer.r"], 2);
@@ -173,9 +186,9 @@ fn the_header_is_what_peft_takes() {
 #[test]
 fn the_reference_file_survives_a_round_trip() {
     let adapter = Adapter::load(&path("lora_impressionist.safetensors"), &Device::Cpu).unwrap();
-    let again = Adapter::from_bytes("again", &adapter.to_bytes().unwrap(), &Device::Cpu).unwrap();
+    let again = Adapter::from_bytes("again", &adapter.to_bytes(Target::Diffusers).unwrap(), &Device::Cpu).unwrap();
     assert_eq!(adapter.modules.len(), again.modules.len());
-    for (module, pair) in &adapter.modules {
-        assert_eq!(values(&pair.b), values(&again.modules[module].b));
+    for (module, delta) in &adapter.modules {
+        assert_eq!(values(&delta.pair().unwrap().b), values(&again.modules[module].pair().unwrap().b));
     }
 }

@@ -29,7 +29,11 @@ pub struct File(HashMap<String, Tensor>);
 
 impl File {
     pub fn read(name: &str) -> Self {
-        Self(candle_core::safetensors::load(path(name), &Device::Cpu).unwrap())
+        Self::at(&path(name))
+    }
+
+    pub fn at(path: &Path) -> Self {
+        Self(candle_core::safetensors::load(path, &Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
     }
 
     pub fn get(&self, key: &str) -> Tensor {

@@ -166,7 +166,7 @@ fn pictures_that_run_off_to_infinity() {
     let size = Size::new(32, 32).unwrap();
     let huge = |shape| (Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap() * 1e30).unwrap();
     let pair = LoraPair { a: huge((1, 256)), b: huge((64, 1)), scale: 1.0 };
-    let adapter = Adapter { name: "huge".into(), modules: [("proj_out".to_owned(), pair)].into(), metadata: Default::default() };
+    let adapter = Adapter::of_pairs("huge", [("proj_out".to_owned(), pair)], Default::default());
     let params =
         GenerateParams { steps: 1, max_sequence_length: 8, adapters: vec![(adapter.into(), 1.0)], ..GenerateParams::new("a boat", size) };
     assert_says(&refusal(pipeline().generate(params, &mut |_| ControlFlow::Continue(()))), &["infinity", "strength"]);

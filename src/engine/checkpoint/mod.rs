@@ -1,91 +1,35 @@
-//! A model folder in diffusers layout: configs and (sharded) safetensors, checked key by key. Or a synthetic model in its place.
+//! A part of a model on disk, in whatever form people have it, read tensor by tensor under one set of names and checked key by key. Or a
+//! synthetic model in its place.
+
+mod assembly;
+pub mod contents;
+pub mod file;
+mod gguf;
+mod infer;
+mod model;
+mod names;
+mod safetensors;
+mod stored;
+mod tensors;
+
+pub use assembly::{Assembly, Chosen};
+pub use model::Model;
+pub use tensors::Tensors;
 
 use crate::{Error, Precision, Result, synthetic::Synthetic};
 use candle_core::{DType, Device, Tensor};
-use memmap2::Mmap;
-use safetensors::{SafeTensors, tensor::Metadata};
+use contents::Found;
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     fmt::{Display, Write},
     fs::File,
     path::{Path, PathBuf},
-    sync::Mutex,
 };
 
 /// The names diffusers and transformers give to the weights of a part.
 const WEIGHT_FILES: [&str; 2] = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
-
-/// Where the parts of a model come from.
-#[derive(Clone, Debug)]
-pub enum Model {
-    /// A FLUX.1 folder in diffusers layout.
-    Folder(PathBuf),
-    Synthetic(Synthetic),
-}
-
-impl Model {
-    /// The folder's name, such as `flux-mini`.
-    pub fn name(&self) -> String {
-        match self {
-            Self::Folder(folder) => {
-                let absolute = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-                absolute.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
-            }
-            Self::Synthetic(synthetic) => format!("synthetic {synthetic}"),
-        }
-    }
-
-    /// Refuses a folder that is not a FLUX.1 pipeline in diffusers layout.
-    pub fn check(&self) -> Result<()> {
-        match self {
-            Self::Folder(folder) => check_model_folder(folder),
-            Self::Synthetic(_) => Ok(()),
-        }
-    }
-
-    /// `config.json` of a part, without its weights.
-    pub fn config<T: DeserializeOwned>(&self, part: &str) -> Result<T> {
-        match self {
-            Self::Folder(folder) => read_json(&folder.join(part).join("config.json")),
-            Self::Synthetic(synthetic) => Ok(synthetic.config(part)),
-        }
-    }
-
-    /// The weights of a part: `transformer`, `vae`, …
-    pub fn part(&self, part: &str, device: &Device) -> Result<Checkpoint> {
-        match self {
-            Self::Folder(folder) => Checkpoint::open(folder, part, device),
-            Self::Synthetic(synthetic) => Ok(Checkpoint::synthetic(*synthetic, part, device)),
-        }
-    }
-}
-
-impl<P: AsRef<Path> + ?Sized> From<&P> for Model {
-    fn from(folder: &P) -> Self {
-        Self::Folder(folder.as_ref().to_owned())
-    }
-}
-
-fn check_model_folder(model: &Path) -> Result<()> {
-    #[derive(Deserialize)]
-    struct Index {
-        _class_name: String,
-    }
-    if !model.is_dir() {
-        return Err(Error::model(model, "no such folder; give the folder of a FLUX.1 model in diffusers layout, such as models/flux-mini"));
-    }
-    let path = model.join("model_index.json");
-    if !path.is_file() {
-        return Err(Error::model(model, "not a FLUX.1 model in diffusers layout: it has no model_index.json"));
-    }
-    let index: Index = read_json(&path)?;
-    if index._class_name != "FluxPipeline" {
-        return Err(Error::model(path, format!("this is a {}; only FluxPipeline (FLUX.1 text to image) is supported", index._class_name)));
-    }
-    Ok(())
-}
 
 /// Reads a JSON file; the error names the file and what was wrong in it.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
@@ -114,59 +58,22 @@ pub fn fingerprint(files: &[PathBuf]) -> Result<String> {
     Ok(hex)
 }
 
-/// One safetensors file, memory-mapped. Its header is parsed and checked against the file's length on opening.
-struct Shard {
-    path: PathBuf,
-    map: Mmap,
-    metadata: Metadata,
-    /// Where the tensors' bytes begin.
-    data: usize,
-}
-
-impl Shard {
-    fn open(path: PathBuf) -> Result<Self> {
-        let file = File::open(&path).map_err(|e| Error::model(&path, read_problem(&e)))?;
-        // SAFETY: model files are read-only to us; one that shrinks under a running program faults, as with every memory-mapped reader.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::model(&path, read_problem(&e)))?;
-        let (header, metadata) = SafeTensors::read_metadata(&map)
-            .map_err(|e| Error::model(&path, format!("truncated or not a safetensors file ({e}); download it again")))?;
-        Ok(Self { path, data: header + 8, map, metadata })
-    }
-
-    fn read(&self, key: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
-        let info = self.metadata.info(key).ok_or_else(|| Error::model(&self.path, format!("tensor {key} is missing")))?;
-        if info.shape != shape {
-            return Err(Error::model(&self.path, format!("tensor {key} has shape {:?}, but the config asks for {shape:?}", info.shape)));
-        }
-        let dtype = match info.dtype {
-            safetensors::Dtype::BF16 => DType::BF16,
-            safetensors::Dtype::F16 => DType::F16,
-            safetensors::Dtype::F32 => DType::F32,
-            other => return Err(Error::model(&self.path, format!("tensor {key} is stored as {other}; bf16, f16 and f32 are read"))),
-        };
-        let (start, end) = info.data_offsets;
-        Ok(Tensor::from_raw_buffer(&self.map[self.data + start..self.data + end], dtype, shape, device)?)
-    }
-}
-
 /// The weights of one part of a model (`transformer`, `vae`, …), held on disk until they are taken, one tensor at a time.
 pub struct Checkpoint {
     source: Source,
-    taken: Mutex<BTreeSet<String>>,
     device: Device,
 }
 
 enum Source {
-    Files {
-        folder: PathBuf,
-        shards: Vec<Shard>,
-        /// Key → index into `shards`.
-        keys: HashMap<String, usize>,
-    },
-    Synthetic {
-        model: Synthetic,
-        part: String,
-    },
+    Files { tensors: Tensors, config: Config },
+    Synthetic { model: Synthetic, part: String },
+}
+
+/// A part's configuration.
+enum Config {
+    File(PathBuf),
+    /// Of a part that came without one.
+    Inferred(serde_json::Value),
 }
 
 impl Checkpoint {
@@ -176,25 +83,29 @@ impl Checkpoint {
         if !folder.is_dir() {
             return Err(Error::model(folder, "this folder of the model is missing"));
         }
-        let shards = weight_files(&folder)?.into_iter().map(Shard::open).collect::<Result<Vec<_>>>()?;
-        let keys = shards
-            .iter()
-            .enumerate()
-            .flat_map(|(index, shard)| shard.metadata.tensors().into_keys().map(move |key| (key, index)))
-            .collect();
-        Ok(Self { source: Source::Files { folder, shards, keys }, taken: Mutex::default(), device: device.clone() })
+        let tensors = Tensors::open(&weight_files(&folder)?, None)?;
+        Ok(Self { source: Source::Files { tensors, config: Config::File(folder.join("config.json")) }, device: device.clone() })
+    }
+
+    /// Opens a part that lies in a file, alone or beside others.
+    pub fn open_file(path: &Path, part: &str, found: &Found, device: &Device) -> Result<Self> {
+        let tensors = Tensors::open(std::slice::from_ref(&path.to_owned()), Some(found.clone()))?;
+        let config = Config::Inferred(infer::config(part, &tensors)?);
+        Ok(Self { source: Source::Files { tensors, config }, device: device.clone() })
     }
 
     /// Has every tensor that is asked for, in whatever shape.
     pub fn synthetic(model: Synthetic, part: &str, device: &Device) -> Self {
-        let source = Source::Synthetic { model, part: part.to_owned() };
-        Self { source, taken: Mutex::default(), device: device.clone() }
+        Self { source: Source::Synthetic { model, part: part.to_owned() }, device: device.clone() }
     }
 
-    /// `config.json` of this part.
+    /// The configuration of this part.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
         match &self.source {
-            Source::Files { folder, .. } => read_json(&folder.join("config.json")),
+            Source::Files { config: Config::File(path), .. } => read_json(path),
+            Source::Files { config: Config::Inferred(config), .. } => {
+                serde_json::from_value(config.clone()).map_err(|e| self.config_error(format!("its shapes make no configuration: {e}")))
+            }
             Source::Synthetic { model, part } => Ok(model.config(part)),
         }
     }
@@ -202,15 +113,24 @@ impl Checkpoint {
     /// The error for a config that this engine cannot follow.
     pub fn config_error(&self, problem: impl Display) -> Error {
         match &self.source {
-            Source::Files { folder, .. } => Error::model(folder.join("config.json"), problem),
+            Source::Files { config: Config::File(path), .. } => Error::model(path, problem),
+            Source::Files { tensors, .. } => tensors.refuse(problem),
             Source::Synthetic { model, part } => Error::model(format!("synthetic {model}, {part}"), problem),
+        }
+    }
+
+    /// The folder of a part in diffusers layout.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Files { config: Config::File(path), .. } => path.parent(),
+            _ => None,
         }
     }
 
     /// The weight files, for [`fingerprint`].
     pub fn files(&self) -> Vec<PathBuf> {
         match &self.source {
-            Source::Files { shards, .. } => shards.iter().map(|shard| shard.path.clone()).collect(),
+            Source::Files { tensors, .. } => tensors.paths().map(Path::to_owned).collect(),
             Source::Synthetic { .. } => Vec::new(),
         }
     }
@@ -227,32 +147,27 @@ impl Checkpoint {
 
     /// Says at debug level which tensors nothing asked for.
     pub fn report_unused(&self) {
-        let Source::Files { folder, keys, .. } = &self.source else { return };
-        let taken = self.taken.lock().unwrap_or_else(|e| e.into_inner());
-        let unused: Vec<_> = keys.keys().filter(|key| !taken.contains(*key)).collect();
+        let Source::Files { tensors, .. } = &self.source else { return };
+        let unused = tensors.unused();
         if !unused.is_empty() {
-            tracing::debug!(folder = %folder.display(), ?unused, "unused tensors");
+            tracing::debug!(file = ?tensors.paths().next(), ?unused, "unused tensors");
         }
     }
 
-    fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         match &self.source {
-            Source::Files { keys, .. } => keys.contains_key(key),
+            Source::Files { tensors, .. } => tensors.has(key),
             Source::Synthetic { .. } => true,
         }
     }
 
-    /// A tensor as it is stored: bf16, f16 or f32.
-    fn take(&self, key: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
-        let (folder, shards, keys) = match &self.source {
-            Source::Files { folder, shards, keys } => (folder, shards, keys),
+    /// A tensor in bf16, f16 or f32: as it is stored, or what its quantised form stands for.
+    pub(crate) fn take(&self, key: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
+        match &self.source {
+            Source::Files { tensors, .. } => tensors.take(key, shape, device),
             // Drawn where that is fast.
-            Source::Synthetic { model, .. } => return Ok(model.draw(key, shape, &self.device)?.to_device(device)?),
-        };
-        let shard = keys.get(key).map(|&index| &shards[index]);
-        let shard = shard.ok_or_else(|| Error::model(folder, format!("tensor {key} {shape:?} is missing")))?;
-        self.taken.lock().unwrap_or_else(|e| e.into_inner()).insert(key.to_owned());
-        shard.read(key, shape, device)
+            Source::Synthetic { model, .. } => Ok(model.draw(key, shape, &self.device)?.to_device(device)?),
+        }
     }
 }
 
