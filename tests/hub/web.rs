@@ -200,3 +200,16 @@ async fn the_configured_token_serves_the_person_at_this_machine_alone() {
     let adapter = self::adapter(&studio).await;
     studio.call("start_publishing", &form(&adapter, "")).await.refused(422, "token with write access is needed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_ends_before_the_process_does() {
+    let hub = Loopback::start().await;
+    let studio = studio(&hub, Some(WRITER)).await;
+    let adapter = adapter(&studio).await;
+    studio.call("start_publishing", &form(&adapter, "")).await.ok();
+    studio.state.publishing.shut_down().await;
+    let state = studio.api().publish_state(adapter.id.clone()).await.unwrap().unwrap();
+    assert!(!state.active && state.published.is_some(), "{state:?}");
+    assert_eq!(studio.api().review_publication(adapter.id.clone(), None).await.unwrap().published.len(), 1);
+    studio.call("start_publishing", &form(&adapter, "&form[replace]=1")).await.refused(503, "started anew");
+}
