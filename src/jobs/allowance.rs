@@ -5,10 +5,6 @@ use crate::store::{Error, Owner, Result};
 use tokio::sync::MutexGuard;
 use train::Recipe;
 
-/// Nobody else writes while it is held.
-#[must_use]
-pub struct Room<'a>(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, ()>);
-
 impl Jobs {
     /// There is room for one more run of this owner's, and for what it will make.
     pub(super) async fn check_share(&self, owner: &Owner) -> Result<()> {
@@ -40,8 +36,8 @@ impl Jobs {
     }
 
     /// Room for so much more, kept for the caller until it is written: several uploads may have come at once.
-    pub async fn room_for(&self, owner: &Owner, bytes: u64) -> Result<Room<'_>> {
-        let room = Room(self.keeping.lock().await);
+    pub async fn room_for(&self, owner: &Owner, bytes: u64) -> Result<MutexGuard<'_, ()>> {
+        let room = self.keeping.lock().await;
         match self.storage_left(owner).await? {
             left if bytes > left => Err(Error::Conflict(format!(
                 "This takes {} MiB, and your storage has room for {}. Delete something that you no longer need, then try again.",

@@ -8,7 +8,7 @@ fn a_token_is_told_once_listed_by_name_and_revoked() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();
     for what in [&["create", "--name", "ci"][..], &["list"], &["revoke", "--name", "ci"]] {
-        atelier([&["token"], what, &["--data-dir", data]].concat()).refused("no studio");
+        atelier([&["token"][..], what, &["--data-dir", data]].concat()).refused("no studio");
     }
     assert_eq!(std::fs::read_dir(data).unwrap().count(), 0, "a backup may fill it yet");
     tokio::runtime::Runtime::new().unwrap().block_on(async { Store::open(folder.path()).await.unwrap() });

@@ -56,10 +56,14 @@ impl Received {
 
     async fn field(&mut self, mut field: Field<'_>) -> ApiResult<()> {
         let name = field.name().unwrap_or_default().to_owned();
+        let too_much = || refuse(format!("The field {name:?} is too long, or there are too many fields."));
+        if self.fields.len() >= MOST_FIELDS {
+            return Err(too_much());
+        }
         let mut text = Vec::new();
         while let Some(chunk) = field.chunk().await.map_err(broken)? {
-            if text.len() + chunk.len() > LONGEST_FIELD || self.fields.len() >= MOST_FIELDS {
-                return Err(refuse(format!("The field {name:?} is too long, or there are too many fields.")));
+            if text.len() + chunk.len() > LONGEST_FIELD {
+                return Err(too_much());
             }
             text.extend_from_slice(&chunk);
         }
