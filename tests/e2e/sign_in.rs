@@ -47,7 +47,7 @@ async fn visit(page: &Page, _: &mut Studio) -> Result<()> {
     page.see_count(".picture-card", 1).await?;
     page.press_on("details.account > summary").await?;
     page.press_on("form[action='/sign-out'] button").await?;
-    page.see(".site-tools a.button").await?;
+    page.see_count(ACCOUNT, 0).await?;
     page.open("/gallery").await?;
     page.see_count(".picture-card", 0).await
 }
@@ -132,7 +132,7 @@ async fn framed(page: &Page, studio: &Studio, typed: bool) -> Result<()> {
     page.see(ACCOUNT).await.context("the frame forgot who it was")?;
     page.press_on("details.account > summary").await?;
     page.press_on("form[action='/sign-out'] button").await?;
-    page.see(".site-tools a.button").await?;
+    page.see_count(ACCOUNT, 0).await?;
     driver.enter_default_frame().await?;
     Ok(())
 }

@@ -53,7 +53,7 @@ fn Entry(here: Memo<String>) -> impl IntoView {
 fn Signed(member: Member) -> impl IntoView {
     let Member { username, name, host, everyone, .. } = member;
     let initial = name.chars().next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
-    let label = format!("Account of {name}");
+    let label = format!("Account of {username}");
     view! {
         <details class="account">
             <summary aria-label=label>
