@@ -4,6 +4,7 @@
 # make lint    formatting and clippy
 # make deny    licences, sources and known holes of everything that is built in; wants `cargo install cargo-deny`
 # make bench   beside diffusers, on this machine
+# make load    fifty pages a second and two hundred watchers while the machine works
 #
 # `tools/cargo` is cargo with a toolchain that compiles for the server and for the browser; the first call may install one.
 
@@ -13,7 +14,7 @@ cargo := tools/cargo
 site  := target/site
 wasm  := target/wasm32-unknown-unknown/wasm/atelier_browser.wasm
 
-.PHONY: run build server site test test-engine driver lint deny check-format fmt bench toolchain clean-data FORCE
+.PHONY: run build server site test test-engine driver lint deny check-format fmt bench load toolchain clean-data FORCE
 
 run: build
 	target/release/atelier serve
@@ -82,6 +83,10 @@ fmt:
 
 bench: server
 	tests/bench/compare.sh
+
+# Pages and events while a picture is drawn and a training runs.
+load: build
+	tests/bench/load.py
 
 toolchain:
 	@tools/toolchain.sh >/dev/null

@@ -4,7 +4,10 @@ mod storage;
 
 pub use storage::Storage;
 
-use crate::hub::Token;
+use crate::hub::{
+    Token,
+    address::{is_safe, names_this_machine},
+};
 use engine::checkpoint::Chosen;
 use reqwest::Url;
 use secrecy::SecretString;
@@ -277,6 +280,11 @@ impl PublicAddress {
         self.0.authority()
     }
 
+    /// A name of this machine, which nobody elsewhere reaches it by.
+    pub fn is_local(&self) -> bool {
+        self.0.host_str().is_some_and(names_this_machine)
+    }
+
     pub fn is_encrypted(&self) -> bool {
         self.0.scheme() == "https"
     }
@@ -289,12 +297,8 @@ impl FromStr for PublicAddress {
         let wrong = || format!("{text:?} is no address of a site; write one such as https://atelier.example, without a path");
         let url = Url::parse(text).map_err(|_| wrong())?;
         let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-        let local = url
-            .host_str()
-            .is_some_and(|host| host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback()));
         match (url.scheme(), bare) {
-            ("https", true) => Ok(Self(url)),
-            ("http", true) if local => Ok(Self(url)),
+            ("https" | "http", true) if is_safe(&url) => Ok(Self(url)),
             ("http", true) => Err(format!("{text} is not encrypted, so nobody could sign in safely; give an https:// address")),
             _ => Err(wrong()),
         }

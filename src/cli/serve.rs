@@ -24,7 +24,7 @@ const EXAMPLES: &str = "Examples:
   OAUTH_CLIENT_ID=… OAUTH_CLIENT_SECRET=… atelier serve --host 0.0.0.0 --public-url https://atelier.example
 
 With OAUTH_CLIENT_ID people sign in with Hugging Face, or with the provider at OPENID_PROVIDER_URL, and each sees their own work; a Space
-with `hf_oauth: true` sets all of it. The app's redirect address is https://…/sign-in/callback. OAUTH_SCOPES are the permissions asked for,
+with `hf_oauth: true` and `hf_oauth_scopes: [contribute-repos]` sets all of it. The app's redirect address is https://…/sign-in/callback. OAUTH_SCOPES are the permissions asked for,
 ATELIER_OWNERS the usernames that see everybody's work [default: who made the Space], ATELIER_SECRET what cookies are encrypted with
 [default: made of OAUTH_CLIENT_SECRET].
 
@@ -62,7 +62,7 @@ pub struct Arguments {
     /// Jobs of one user that may wait or run at a time, where people sign in
     #[arg(long, default_value_t = UserLimits::default().runs, value_name = "N", env = "ATELIER_USER_JOBS", hide_env = true)]
     user_jobs: u32,
-    /// Steps that a user's training may take
+    /// Steps that a user's training may take, with those of its samples and of each picture in a batch
     #[arg(long, default_value_t = UserLimits::default().train_steps, value_name = "N", env = "ATELIER_USER_STEPS", hide_env = true)]
     user_steps: u32,
     /// GiB of pictures, style sets, adapters and trainings that a user may keep
@@ -96,7 +96,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(server::serve(config)).map_err(|error| match error.downcast::<CannotStart>() {
+    let served = runtime.block_on(server::serve(config));
+    // A restore under way is left: the next start begins it again.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served.map_err(|error| match error.downcast::<CannotStart>() {
         Ok(CannotStart(sentence)) => usage(sentence),
         Err(error) => error,
     })?;

@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 async fn act(arguments: &Arguments) -> Result<()> {
     let candidates: Vec<PathBuf> = env::split_paths(&arguments.data_dir).collect();
-    let tokens = ApiTokens::open(&Storage::choose(&candidates, None).data).await?;
+    let tokens = ApiTokens::open(&Storage::choose(&candidates, None).data).await.map_err(mendable)?;
     match &arguments.what {
         What::Create { name } => Ok(say(tokens.create(checked(name)?).await.map_err(mendable)?)?),
         What::Revoke { name } => tokens.revoke(name.trim()).await.map_err(mendable),

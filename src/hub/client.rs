@@ -1,6 +1,6 @@
 //! One client, one token: requests, repeated while it makes sense, and answers turned into [`Error`]s.
 
-use super::{Error, Result, Token};
+use super::{Error, Result, Token, address::is_safe};
 use bytes::Bytes;
 use reqwest::{
     Client, Method, RequestBuilder, StatusCode,
@@ -39,10 +39,7 @@ impl Hub {
         let url = reqwest::Url::parse(&endpoint).map_err(|_| {
             Error::refused(format!("{endpoint:?} is no address of a Hub; HF_ENDPOINT takes one such as https://hub.example."))
         })?;
-        let local = url.host_str().is_some_and(|host| {
-            host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-        });
-        if url.scheme() != "https" && !(url.scheme() == "http" && local) {
+        if !is_safe(&url) {
             return Err(Error::refused(format!(
                 "{endpoint} is not encrypted, so no token is sent there; give HF_ENDPOINT an https:// address."
             )));

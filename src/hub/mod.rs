@@ -7,6 +7,7 @@
 //! Large files travel by Git LFS (`basic` and `multipart`), which the Hub takes from every client and self-hosted hubs speak too. A hub that
 //! insists on Xet is told apart and refused in words. Nothing here reads the environment or falls back to another token.
 
+pub mod address;
 pub mod client;
 pub mod commit;
 pub mod download;

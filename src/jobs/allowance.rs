@@ -2,6 +2,7 @@
 
 use super::{Jobs, error};
 use crate::store::{Error, Owner, Result};
+use tokio::sync::MutexGuard;
 use train::Recipe;
 
 impl Jobs {
@@ -34,23 +35,52 @@ impl Jobs {
         }
     }
 
-    /// So much more is not too much: asked again before it is kept, since several uploads may have come at once.
-    pub async fn check_fits(&self, owner: &Owner, bytes: u64) -> Result<()> {
+    /// Room for so much more, kept for the caller until it is written: several uploads may have come at once.
+    pub async fn room_for(&self, owner: &Owner, bytes: u64) -> Result<MutexGuard<'_, ()>> {
+        let room = self.keeping.lock().await;
         match self.storage_left(owner).await? {
             left if bytes > left => Err(Error::Conflict(format!(
                 "This takes {} MiB, and your storage has room for {}. Delete something that you no longer need, then try again.",
                 bytes.div_ceil(1 << 20),
                 left >> 20
             ))),
-            _ => Ok(()),
+            _ => Ok(room),
         }
     }
 
     pub(super) fn check_steps(&self, owner: &Owner, recipe: &Recipe) -> error::Result<()> {
-        let most = self.limits.train_steps;
-        match owner.is_limited() && recipe.steps > most as usize {
-            true => Err(error::Error::refused(format!("{} training steps are too many here; at most {most} are allowed.", recipe.steps))),
+        let (steps, most) = (work(recipe), u64::from(self.limits.train_steps));
+        match owner.is_limited() && steps > most {
+            true => Err(error::Error::refused(format!(
+                "This training would take {steps} steps, with those of its samples and of each picture in a batch; at most {most} are allowed."
+            ))),
             false => Ok(()),
+        }
+    }
+}
+
+/// Passes through the transformer: of each picture in a batch, and of each step of a sample.
+fn work(recipe: &Recipe) -> u64 {
+    let checkpoints = recipe.steps.div_ceil(if recipe.checkpoint_every == 0 { recipe.steps } else { recipe.checkpoint_every });
+    let samples = checkpoints * recipe.sample_prompts.len() * recipe.sample_steps;
+    (recipe.steps * recipe.batch_size * recipe.accumulate + samples) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pass_counts_and_the_built_in_recipes_are_allowed() {
+        let plain = Recipe { steps: 10, batch_size: 1, accumulate: 1, sample_prompts: Vec::new(), ..Recipe::default() };
+        assert_eq!(work(&plain), 10);
+        assert_eq!(work(&Recipe { batch_size: 64, accumulate: 256, ..plain.clone() }), 10 * 64 * 256);
+        let sampled = Recipe { checkpoint_every: 1, sample_steps: 50, sample_prompts: vec!["x".into(); 16], ..plain.clone() };
+        assert_eq!(work(&sampled), 10 + 10 * 16 * 50);
+        assert_eq!(work(&Recipe { checkpoint_every: 0, ..sampled }), 10 + 16 * 50);
+        for (name, _) in Recipe::NAMES {
+            let recipe = Recipe { sample_prompts: vec!["x".into(); 2], ..Recipe::load(name).unwrap() };
+            assert!(work(&recipe) <= u64::from(crate::config::UserLimits::default().train_steps), "{name}: {}", work(&recipe));
         }
     }
 }

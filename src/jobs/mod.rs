@@ -32,8 +32,11 @@ use events::Hub;
 use queue::Queue;
 use std::{sync::Arc, time::Duration};
 use stop::Stop;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use worker::Worker;
+
+/// Adapters at a time.
+const MOST_READ: usize = 2;
 
 /// Everything that runs: made once, cloned freely.
 #[derive(Clone)]
@@ -46,6 +49,10 @@ pub struct Jobs {
     limits: UserLimits,
     /// One request at a time is checked against the limits and queued: many at once would each find the same room.
     submitting: Arc<Mutex<()>>,
+    /// The same for what is kept.
+    keeping: Arc<Mutex<()>>,
+    /// Adapters that are read whole, to be tried or written for another program: each takes several times its size.
+    pub reading: Arc<Semaphore>,
 }
 
 impl Jobs {
@@ -54,8 +61,10 @@ impl Jobs {
         let device = Device::start(config);
         let hub = Arc::new(Hub::default());
         let queue = Queue::open(&store).await?;
+        let reading = Arc::new(Semaphore::new(MOST_READ));
         let worker = Worker::new(store.clone(), hub.clone(), device.clone());
-        let jobs = Self { store, hub, device, queue, worker, limits: config.limits, submitting: Arc::default() };
+        let jobs =
+            Self { store, hub, device, queue, worker, limits: config.limits, submitting: Arc::default(), keeping: Arc::default(), reading };
         jobs.take_up().await?;
         tokio::spawn(jobs.clone().work());
         Ok(jobs)
@@ -82,7 +91,10 @@ impl Jobs {
     pub async fn stop(&self, owner: &Owner, id: &RunId) -> Result<()> {
         match self.store.request_stop(owner, id).await? {
             RunState::Running => self.hub.stop(id, Stop::Asked),
-            _ => self.hub.close(self.store.run(owner, id).await?),
+            _ => {
+                self.hub.close(self.store.run(owner, id).await?);
+                self.store.discard_without_adapter(id).await?;
+            }
         }
         Ok(())
     }

@@ -92,9 +92,10 @@ impl Worker {
             Ok(Ended::Interrupted) => self.store.release_run(claim).await,
             Err(_) => self.store.finish_run(claim, RunState::Failed, error).await,
         };
-        match written {
-            Err(store::Error::Fenced) => Ok(()),
-            written => written,
+        match (written, end) {
+            (Err(store::Error::Fenced), _) | (Ok(()), Ok(Ended::Interrupted)) => Ok(()),
+            (Ok(()), _) => self.store.discard_without_adapter(&claim.run).await,
+            (failed, _) => failed,
         }
     }
 }

@@ -162,7 +162,7 @@ impl Api for StudioApi {
         let found = self.style_sets.find(&name).ok_or_else(|| ApiError::new(404, "There is no such sample set."))?;
         let (set, folder) = found;
         let items = import::read(folder, None).await?;
-        self.jobs.check_fits(&owner, import::bytes(&items)).await?;
+        let _room = self.jobs.room_for(&owner, import::bytes(&items)).await?;
         Ok(self.jobs.store.create_dataset(&owner, &set.title, Some(&set.trigger), items).await?)
     }
 

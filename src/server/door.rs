@@ -1,9 +1,9 @@
 //! The door: listens before there is anything to serve, tells how far the start is, and then lets everybody in.
 
-use super::{backups::Copies, error::Refusal, headers};
+use super::{backups::Copies, error::refused, headers, html::escaped, rates};
 use crate::{
     config::Config,
-    jobs::{Jobs, device::Loading},
+    jobs::{Jobs, device::Loading, publish::Publishing},
 };
 use app::api::ApiError;
 use axum::{
@@ -13,9 +13,11 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use std::{
+    mem,
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
+use tokio::sync::RwLock;
 use tower::ServiceExt;
 
 /// Cloned freely.
@@ -30,12 +32,15 @@ struct Inside {
     /// Bytes of a backup: those here, and all.
     restoring: Mutex<Option<(u64, u64)>>,
     studio: OnceLock<Studio>,
+    /// Read by every request that changes something; written once, for good, when the studio is put down.
+    changes: Arc<RwLock<()>>,
 }
 
 /// What lies behind the door once it is open.
 pub struct Studio {
     pub router: Router,
     pub jobs: Jobs,
+    pub publishing: Publishing,
     pub copies: Option<Copies>,
 }
 
@@ -55,7 +60,14 @@ impl Door {
     pub fn new(config: &Config) -> Self {
         let model = config.model.file_name().unwrap_or(config.model.as_os_str()).to_string_lossy().into_owned();
         let framed_by = config.in_space.then(|| config.hub.endpoint.clone());
-        Self(Arc::new(Inside { model, framed_by, begun: Instant::now(), restoring: Mutex::default(), studio: OnceLock::new() }))
+        Self(Arc::new(Inside {
+            model,
+            framed_by,
+            begun: Instant::now(),
+            restoring: Mutex::default(),
+            studio: OnceLock::new(),
+            changes: Arc::default(),
+        }))
     }
 
     pub fn router(&self) -> Router {
@@ -75,6 +87,17 @@ impl Door {
         self.0.studio.get()
     }
 
+    /// Nothing is changed from here on; what is being changed now is waited for.
+    pub async fn leave(&self) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let changes = self.0.changes.clone();
+        // A task of its own: it stays in the way of changes when patience ends.
+        let closed = tokio::spawn(async move { mem::forget(changes.write_owned().await) });
+        if tokio::time::timeout(PATIENCE, closed).await.is_err() {
+            tracing::warn!("a request is still changing something; its end may be missing from the last copy");
+        }
+    }
+
     fn stage(&self) -> Stage {
         if let Some(studio) = self.studio() {
             return if matches!(studio.jobs.device.loading(), Loading::Ready(_)) { Stage::Ready } else { Stage::Loading };
@@ -87,6 +110,11 @@ impl Door {
 /// Pages wait for the model, since a visitor would; everything else waits for the store alone.
 async fn answer(State(door): State<Door>, request: Request) -> Response {
     let stage = door.stage();
+    let change = (!rates::is_read(request.uri().path(), request.method())).then(|| door.0.changes.try_read()).transpose();
+    let Ok(_change) = change else {
+        let leaving = ApiError::new(503, "Atelier is being started anew, so nothing was changed. Ask again in a moment.");
+        return (not_kept(), refused(request.uri().path(), leaving)).into_response();
+    };
     if let Some(studio) = door.studio().filter(|_| stage == Stage::Ready || !is_page(&request)) {
         return studio.router.clone().oneshot(request).await.into_response();
     }
@@ -103,8 +131,8 @@ fn of_the_door(door: &Door, stage: &Stage, request: &Request) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, not_kept(), Json(health)).into_response()
         }
         _ => {
-            let refusal = Refusal(ApiError::new(503, format!("Atelier is starting: {} Ask again in a moment.", sentence(&door.0, stage))));
-            (not_kept(), refusal).into_response()
+            let error = ApiError::new(503, format!("Atelier is starting: {} Ask again in a moment.", sentence(&door.0, stage)));
+            (not_kept(), refused(request.uri().path(), error)).into_response()
         }
     }
 }
@@ -171,10 +199,6 @@ progress {{ width: min(20rem, 80vw); accent-color: #b08d3e; }}
     )
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +229,15 @@ mod tests {
             assert!(serde_json::from_str::<ApiError>(&body).unwrap().message.contains("starting"), "{body}");
         }
         assert_eq!(ask(&door, "/health", "*/*").await.0, 503);
+        let (_, _, body) = ask(&door, "/v1/models", "*/*").await;
+        assert!(body.contains("\"error\":{\"message\":"), "OpenAI's shape: {body}");
+        // Once it is being left, nothing is changed any more.
+        door.leave().await;
+        let change = Request::post("/api/delete_picture").body(Body::empty()).unwrap();
+        let (parts, body) = door.router().oneshot(change).await.unwrap().into_parts();
+        let body = to_bytes(body, 1 << 20).await.unwrap();
+        assert!(parts.status == 503 && body.windows(7).any(|word| word == b"changed"), "{body:?}");
+        assert_eq!(ask(&door, "/", "text/html").await.0, 200);
         assert!(super::page(&door.0, &Stage::Loading).contains("The model flux &lt;1&gt; is being loaded."));
     }
 }

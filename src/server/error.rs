@@ -1,5 +1,6 @@
 //! One table from what went wrong to a status and a sentence.
 
+use super::{openai, rest};
 use crate::{jobs, store};
 use app::api::ApiError;
 use axum::{
@@ -43,6 +44,14 @@ pub fn refuse(sentence: impl Into<String>) -> ApiError {
 fn internal(error: &dyn std::error::Error) -> ApiError {
     tracing::error!(%error, "a request failed");
     ApiError::new(500, "Something inside Atelier went wrong. Nothing was changed; try again, and look into the log if it stays.")
+}
+
+/// An error in the shape that clients of this address read.
+pub fn refused(path: &str, error: ApiError) -> Response {
+    match path.strip_prefix(rest::OPENAI).is_some_and(|rest| rest.starts_with('/')) {
+        true => openai::Error::from(error).into_response(),
+        false => Refusal(error).into_response(),
+    }
 }
 
 /// An [`ApiError`] as the answer of a plain handler.

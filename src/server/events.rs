@@ -49,7 +49,8 @@ pub async fn respond(
     headers: &HeaderMap,
 ) -> Result<impl IntoResponse + use<>, Refusal> {
     let last_event = || headers.get("last-event-id")?.to_str().ok()?.parse().ok();
-    let open = state.metrics.event_stream();
+    let rates = state.rates.as_ref().filter(|_| owner.is_limited());
+    let open = (state.metrics.event_stream(), rates.map(|rates| rates.watch(&owner)).transpose()?);
     let events = watch(&state.jobs, owner, id, last_event().or(after)).await?.map(move |event| {
         let _ = &open;
         Ok::<_, Infallible>(encode(&event))

@@ -1,19 +1,19 @@
 //! `GET /files/…`: pictures, style sets, adapters, samples. A file is looked up by its row; no path comes from outside.
 
 use super::{AppState, error::Refusal, visitor::Visitor};
-use crate::{
-    jobs::export,
-    store::{BlobKey, Error},
-};
+use crate::store::{BlobKey, Error, adapters::AdapterFile};
 use app::api::{AdapterId, DatasetId, PictureId, RunId};
 use axum::{
     Router,
+    body::Body,
     extract::{Path, Query, State},
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use std::collections::HashMap;
+use tokio::fs::File;
+use tokio_util::io::ReaderStream;
 
 type Answer = Result<Response, Refusal>;
 
@@ -70,12 +70,21 @@ async fn adapter(
     }
     let id: AdapterId = stem(&file, ".safetensors")?.into();
     let found = store.adapter_file(&owner, &id).await?;
-    let bytes = store.blobs.get(&BlobKey::adapter(&id, found.version)).await?;
-    let Some(program) = query.get("for") else {
-        return Ok(changing(bytes, "application/octet-stream", Some(format!("{}.safetensors", file_name(&found.name)))));
+    weights(&state, found, query.get("for").map(String::as_str)).await
+}
+
+/// An adapter's file as it is, or written for a program; streamed, whatever its size.
+pub(super) async fn weights(state: &AppState, found: AdapterFile, program: Option<&str>) -> Answer {
+    let suffix = program.map(|program| format!("-{program}")).unwrap_or_default();
+    let name = format!("{}{suffix}.safetensors", file_name(&found.name));
+    let file = match program {
+        Some(program) => File::from_std(state.jobs.export(found, program).await?),
+        None => File::open(&found.path).await.map_err(Error::from)?,
     };
-    let exported = export::adapter(found.name.clone(), bytes, program).await?;
-    Ok(changing(exported, "application/octet-stream", Some(format!("{}-{program}.safetensors", file_name(&found.name)))))
+    let length = file.metadata().await.map_err(Error::from)?.len();
+    let mut response = answer(Body::from_stream(ReaderStream::new(file)), "application/octet-stream", "no-cache", Some(name));
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    Ok(response)
 }
 
 async fn sample(State(state): State<AppState>, visitor: Visitor, Path((run, sample)): Path<(RunId, String)>) -> Answer {
@@ -105,8 +114,8 @@ fn changing(bytes: Vec<u8>, content_type: &'static str, name: Option<String>) ->
     answer(bytes, content_type, "no-cache", name)
 }
 
-fn answer(bytes: Vec<u8>, content_type: &'static str, cache: &'static str, name: Option<String>) -> Response {
-    let mut response = ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, cache)], bytes).into_response();
+pub(super) fn answer(body: impl Into<Body>, content_type: &'static str, cache: &'static str, name: Option<String>) -> Response {
+    let mut response = ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, cache)], body.into()).into_response();
     // Letters, digits and dashes: nothing that a header could not hold.
     if let Some(disposition) = name.and_then(|name| HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")).ok()) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, disposition);

@@ -1,13 +1,13 @@
 //! What every answer says to the browser, and which requests are refused before anything is read.
 
-use super::{AppState, error::Refusal, rest, state::Site};
-use crate::config::PublicAddress;
+use super::{AppState, error::refused, rest, state::Site};
+use crate::{config::PublicAddress, hub::address};
 use app::api::ApiError;
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use reqwest::Url;
 
@@ -15,8 +15,6 @@ use reqwest::Url;
 const OWN_PAGES_ALONE: &str = "default-src 'self'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'; \
     style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; object-src 'none'; \
     base-uri 'self'; form-action 'self'; frame-ancestors 'self'";
-/// Where Spaces are.
-const SPACES: &str = "https://*.hf.space";
 
 const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -56,7 +54,7 @@ fn is_made_for_one(headers: &HeaderMap) -> bool {
 }
 
 fn policy(framed_by: Option<&str>) -> HeaderValue {
-    let hub = framed_by.and_then(|hub| Url::parse(hub).ok()).map(|hub| format!(" {} {SPACES}", hub.origin().ascii_serialization()));
+    let hub = framed_by.and_then(|hub| Url::parse(hub).ok()).map(|hub| format!(" {}", hub.origin().ascii_serialization()));
     let policy = OWN_PAGES_ALONE.to_owned() + &hub.unwrap_or_default();
     HeaderValue::try_from(policy).expect("plain text")
 }
@@ -70,7 +68,7 @@ pub async fn same_origin(State(state): State<AppState>, request: Request, next: 
         return next.run(request).await;
     }
     let sentence = "This request came from another site, so nothing was changed. Use Atelier's own pages.";
-    Refusal(ApiError::new(403, sentence)).into_response()
+    refused(request.uri().path(), ApiError::new(403, sentence))
 }
 
 /// Another site's name that resolves to this machine: the browser takes both for one origin.
@@ -97,9 +95,7 @@ pub(super) fn names_this_machine(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || name.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    name.ends_with(".localhost") || address::names_this_machine(name)
 }
 
 #[cfg(test)]
@@ -111,7 +107,7 @@ mod tests {
     }
 
     fn site(loopback: bool, public: &str) -> Site {
-        Site { folder: "".into(), loopback, public: public.parse().unwrap(), framed_by: None }
+        Site { folder: "".into(), loopback, alone: false, public: public.parse().unwrap(), framed_by: None }
     }
 
     fn changes(headers: &HeaderMap, site: &Site) -> bool {
@@ -154,7 +150,7 @@ mod tests {
     fn the_hub_alone_frames_a_space_and_nobody_else_anything() {
         let ancestors = |hub| policy(hub).to_str().unwrap().split("frame-ancestors ").nth(1).unwrap().to_owned();
         assert_eq!(ancestors(None), "'self'");
-        assert_eq!(ancestors(Some("https://huggingface.co")), "'self' https://huggingface.co https://*.hf.space");
-        assert_eq!(ancestors(Some("https://hub.example/a; script-src *")), "'self' https://hub.example https://*.hf.space");
+        assert_eq!(ancestors(Some("https://huggingface.co")), "'self' https://huggingface.co");
+        assert_eq!(ancestors(Some("https://hub.example/a; script-src *")), "'self' https://hub.example");
     }
 }

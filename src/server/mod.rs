@@ -8,6 +8,7 @@ pub mod error;
 pub mod events;
 pub mod files;
 pub mod headers;
+mod html;
 pub mod metrics;
 pub mod openai;
 pub mod rates;
@@ -78,7 +79,8 @@ async fn open(config: &Config, address: SocketAddr, door: &Door) -> anyhow::Resu
     let jobs = Jobs::start(store.clone(), config).await?;
     let state = AppState::new(jobs.clone(), config, address)?;
     let copies = config.backup.as_ref().map(|settings| Copies::keep(store, settings, state.metrics.backups.clone()));
-    door.open(Studio { router: router::router(state), jobs: jobs.clone(), copies });
+    let publishing = state.publishing.clone();
+    door.open(Studio { router: router::router(state), jobs: jobs.clone(), publishing, copies });
     Err(refuse(jobs.device.failure().await.to_string()))
 }
 
@@ -106,12 +108,14 @@ async fn until_asked_to_leave(door: Door) {
         asked_to_leave().await;
         std::process::exit(130);
     });
-    let Some(Studio { jobs, copies, .. }) = door.studio() else { return };
-    jobs.shut_down().await;
+    let Some(Studio { jobs, publishing, copies, .. }) = door.studio() else { return };
+    tokio::join!(jobs.shut_down(), publishing.shut_down());
+    jobs.hub.close_all();
+    // What came after the last copy would be lost.
+    door.leave().await;
     if let Some(copies) = copies {
         copies.write().await;
     }
-    jobs.hub.close_all();
 }
 
 async fn asked_to_leave() {

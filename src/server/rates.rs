@@ -1,17 +1,20 @@
 //! How often one visitor may ask: nobody who shares a studio keeps it from the others.
 
-use super::{AppState, error::Refusal, visitor::Visitor};
-use app::api::ApiError;
+use super::{AppState, error::refused, visitor::Visitor};
+use crate::store::Owner;
+use app::api::{ApiError, ApiResult};
 use axum::{
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderValue, Method, header},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock, clock::DefaultClock};
 use std::{
+    collections::HashMap,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// Requests a second in the long run, and how many at once.
@@ -19,6 +22,8 @@ const READS: (u32, u32) = (30, 600);
 /// A minute, and at once.
 const CHANGES: (u32, u32) = (60, 40);
 const SIGN_INS: (u32, u32) = (30, 60);
+/// Streams of events that one person may keep open.
+const MOST_WATCHERS: usize = 32;
 /// Visitors remembered before those who have been quiet are forgotten.
 const MOST_VISITORS: usize = 20_000;
 
@@ -28,6 +33,7 @@ pub struct Rates {
     reads: Limiter,
     changes: Limiter,
     sign_ins: Limiter,
+    watching: Mutex<HashMap<Owner, Arc<()>>>,
     /// Something before us ends TLS, and puts the visitor's address last in `X-Forwarded-For`.
     proxied: bool,
 }
@@ -37,7 +43,7 @@ impl Rates {
         let number = |value: u32| NonZeroU32::new(value).expect("a constant above 0");
         let per_minute = |(rate, burst): (u32, u32)| RateLimiter::keyed(Quota::per_minute(number(rate)).allow_burst(number(burst)));
         let reads = RateLimiter::keyed(Quota::per_second(number(READS.0)).allow_burst(number(READS.1)));
-        Self { reads, changes: per_minute(CHANGES), sign_ins: per_minute(SIGN_INS), proxied }
+        Self { reads, changes: per_minute(CHANGES), sign_ins: per_minute(SIGN_INS), watching: Mutex::default(), proxied }
     }
 
     /// Seconds to wait, when this is too much.
@@ -55,6 +61,18 @@ impl Rates {
         limiter.check_key(&key).map_err(|not_yet| not_yet.wait_time_from(DefaultClock::default().now()).as_secs() + 1)
     }
 
+    /// Counts a watcher of this owner's as long as what is returned lives; refused when there are too many.
+    pub fn watch(&self, owner: &Owner) -> ApiResult<Arc<()>> {
+        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        // One is the map's own.
+        watching.retain(|_, watchers| Arc::strong_count(watchers) > 1);
+        let watchers = watching.entry(owner.clone()).or_default();
+        match Arc::strong_count(watchers) > MOST_WATCHERS {
+            true => Err(ApiError::new(429, format!("You watch {MOST_WATCHERS} runs already; close a page or a connection first."))),
+            false => Ok(watchers.clone()),
+        }
+    }
+
     fn address(&self, request: &Request) -> String {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
         let address = if self.proxied { forwarded(request.headers()).or(peer) } else { peer };
@@ -63,7 +81,7 @@ impl Rates {
 }
 
 /// Server functions are posted to, those that only look too: pages ask how a run stands twice a second.
-fn is_read(path: &str, method: &Method) -> bool {
+pub(super) fn is_read(path: &str, method: &Method) -> bool {
     const LOOKS: [&str; 4] = ["/api/get_", "/api/list_", "/api/predict_", "/api/show_"];
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || LOOKS.iter().any(|prefix| path.starts_with(prefix))
 }
@@ -95,7 +113,7 @@ pub async fn limit(State(state): State<AppState>, request: Request, next: Next) 
         Ok(()) => next.run(request).await,
         Err(seconds) => {
             let sentence = format!("That was too much at once. Try again in {seconds} seconds.");
-            let mut response = Refusal(ApiError::new(429, sentence)).into_response();
+            let mut response = refused(request.uri().path(), ApiError::new(429, sentence));
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             response
         }

@@ -32,6 +32,8 @@ pub struct Site {
     pub folder: PathBuf,
     /// Only this machine is served: other names for it are a trick.
     pub loopback: bool,
+    /// Nobody but the person at this machine: others come neither by its address, nor through a proxy, nor by signing in.
+    pub alone: bool,
     pub public: PublicAddress,
     /// Whose page shows this one in a frame: the Hub's, of a Space.
     pub framed_by: Option<String>,
@@ -48,15 +50,16 @@ impl AppState {
             .build();
         let public = config.public.clone().unwrap_or_else(|| PublicAddress::local(address.port()));
         let framed_by = config.in_space.then(|| config.hub.endpoint.clone());
-        let site = Site { folder, loopback: address.ip().is_loopback(), public, framed_by };
+        let loopback = address.ip().is_loopback();
+        let alone = loopback && public.is_local() && config.sign_in.is_none();
+        let site = Site { folder, loopback, alone, public, framed_by };
         let style_sets = [site.folder.join("style-sets"), config::style_sets()].into_iter().find(|folder| folder.is_dir());
         let publishing = Publishing::new(jobs.store.clone(), config.hub.clone());
         // Whoever else reaches this machine must not publish under its owner's name.
-        let alone = site.loopback && config.sign_in.is_none();
-        let publishing = if alone { publishing } else { publishing.without_token() };
+        let publishing = if site.alone { publishing } else { publishing.without_token() };
         let sign_in = config.sign_in.as_ref().map(|settings| SignIn::new(config, settings, jobs.store.clone(), &site.public));
         let sign_in = sign_in.transpose()?.map(Arc::new);
-        let rates = (!alone).then(|| Arc::new(Rates::new(site.public.is_encrypted())));
+        let rates = (!site.alone).then(|| Arc::new(Rates::new(site.public.is_encrypted())));
         let (style_sets, api_keys) = (Arc::new(StyleSets::new(style_sets)), Arc::new(config.api_keys.clone()));
         let (links, metrics) = (Arc::default(), Arc::default());
         Ok(Self { jobs, publishing, style_sets, leptos, site, sign_in, rates, api_keys, links, metrics })

@@ -11,6 +11,7 @@ pub mod pictures;
 pub mod png;
 pub mod publications;
 pub mod runs;
+mod secret;
 pub mod sessions;
 pub mod thumbnail;
 pub mod tokens;
@@ -83,14 +84,14 @@ impl Store {
         Ok(tempfile::tempdir_in(parent)?)
     }
 
-    /// Files without a row: an upload that was cut off, a delete that was interrupted after its row.
+    /// Files without a row: an upload that was cut off, a delete that was interrupted after its row, a training without an adapter.
     async fn sweep(&self) -> Result<()> {
         match fs::remove_dir_all(self.folder.join("incoming")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
         let tables = [
-            ("runs", self.folder.join("runs")),
+            ("runs WHERE state IN ('queued', 'running') OR id IN (SELECT run FROM adapters)", self.folder.join("runs")),
             ("pictures", self.blobs.folder("pictures")),
             ("datasets", self.blobs.folder("datasets")),
             ("adapters", self.blobs.folder("adapters")),
@@ -101,17 +102,17 @@ impl Store {
         Ok(())
     }
 
-    async fn sweep_folder(&self, table: &'static str, folder: &Path) -> Result<()> {
+    async fn sweep_folder(&self, rows: &'static str, folder: &Path) -> Result<()> {
         let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
         let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new("SELECT id FROM ");
         let known: std::collections::HashSet<String> =
-            query.push(table).build_query_scalar().fetch_all(&self.db).await?.into_iter().collect();
+            query.push(rows).build_query_scalar().fetch_all(&self.db).await?.into_iter().collect();
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let id = name.split(['.', '-']).next().unwrap_or_default();
             if !known.contains(id) {
-                tracing::info!(table, name, "removing a leftover");
+                tracing::info!(rows, name, "removing a leftover");
                 let path = entry.path();
                 if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
             }

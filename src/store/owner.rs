@@ -3,7 +3,7 @@
 use sqlx::{QueryBuilder, Sqlite};
 
 /// Whose a row becomes when it is made, and which rows may be seen and changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     id: String,
     reach: Reach,
@@ -11,7 +11,7 @@ pub struct Owner {
     limited: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Reach {
     Own,
     /// Anybody's row by its id; lists hold own ones.

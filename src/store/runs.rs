@@ -188,8 +188,8 @@ impl Store {
         if run.kind != RunKind::Train {
             return Err(Error::Conflict("Only a training can be resumed; ask for the picture again instead.".into()));
         }
-        if matches!(run.state, RunState::Stopped | RunState::Failed) && !self.run_folder(id).is_dir() {
-            return Err(Error::Conflict("The files of this training were deleted with its adapter; start a new training.".into()));
+        if matches!(run.state, RunState::Stopped | RunState::Failed) && self.adapter_of(id).await?.is_none() {
+            return Err(Error::Conflict("This training left no adapter to go on from, or it was deleted; start a new training.".into()));
         }
         let sql = "UPDATE runs SET state = 'queued', phase = 'waiting', stop_requested = 0, crashes = 0, error = NULL, finished_at = NULL
             WHERE id = ? AND (owner = ? OR ?) AND state IN ('stopped', 'failed') RETURNING attempt";

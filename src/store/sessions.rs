@@ -1,10 +1,8 @@
 //! Sessions of people who signed in. The browser holds a key; only its hash is kept.
 
-use super::{Result, Store, now, users::User};
-use rand::Rng;
-use sha2::{Digest, Sha256};
+use super::{Result, Store, now, secret, users::User};
 use sqlx::FromRow;
-use std::fmt::{self, Write};
+use std::fmt;
 
 /// What a browser shows to be recognised: 256 random bits.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,7 +71,7 @@ impl Store {
 
 impl SessionKey {
     fn random() -> Self {
-        Self(hex(&rand::rng().random::<[u8; 32]>()))
+        Self(secret::random())
     }
 
     /// As it came from a browser.
@@ -87,7 +85,7 @@ impl SessionKey {
     }
 
     fn hash(&self) -> String {
-        hex(&Sha256::digest(&self.0))
+        secret::hash(&self.0)
     }
 }
 
@@ -95,13 +93,6 @@ impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SessionKey(…)")
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

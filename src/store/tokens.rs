@@ -1,18 +1,17 @@
 //! Tokens of the HTTP API: random, told once, kept as a hash. The command line opens them beside a running server.
 
-use super::{DATABASE, Error, Result, Store, migrate, new_id, now, open_database};
+use super::{DATABASE, Error, Result, Store, migrate, new_id, now, open_database, secret};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use sqlx::{FromRow, SqlitePool};
-use std::{fs, path::Path};
+use std::path::Path;
 
-/// 256 random bits need no salt and no slow hash.
+/// What is kept of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenHash(String);
 
 impl TokenHash {
     pub fn of(token: &str) -> Self {
-        Self(Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(secret::hash(token))
     }
 }
 
@@ -37,9 +36,14 @@ impl Store {
 }
 
 impl ApiTokens {
-    /// Those of a data folder, which another process may be serving.
+    /// Those of a data folder, which another process may be serving. Makes none: an empty one is yet to be filled from its backup.
     pub async fn open(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder)?;
+        if !folder.join(DATABASE).is_file() {
+            let folder = folder.display();
+            return Err(Error::Conflict(format!(
+                "there is no studio in {folder} yet; start `atelier serve` there first, or name another with --data-dir"
+            )));
+        }
         let db = open_database(&folder.join(DATABASE)).await?;
         migrate(&db).await?;
         Ok(Self { db })
@@ -47,7 +51,7 @@ impl ApiTokens {
 
     /// Makes one, and returns what whoever holds it shows: `atelier_…`, which nobody can read here again.
     pub async fn create(&self, name: &str) -> Result<String> {
-        let token = format!("atelier_{}", random());
+        let token = format!("atelier_{}", secret::random());
         let sql = "INSERT INTO api_tokens (id, name, hash, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
         let made = sqlx::query(sql).bind(new_id::<String>()).bind(name).bind(TokenHash::of(&token).0).bind(now()).execute(&self.db).await?;
         match made.rows_affected() {
@@ -83,9 +87,4 @@ impl ApiTokens {
         }
         Ok(true)
     }
-}
-
-/// 64 hexadecimal digits, from a generator for keys.
-fn random() -> String {
-    rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect()
 }

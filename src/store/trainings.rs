@@ -84,6 +84,14 @@ impl Store {
         }
     }
 
+    /// A run that ended without an adapter leaves nothing to use or to go on from, and nobody could delete its files.
+    pub async fn discard_without_adapter(&self, run: &RunId) -> Result<()> {
+        match self.adapter_of(run).await? {
+            Some(_) => Ok(()),
+            None => self.delete_training_files(run).await,
+        }
+    }
+
     /// Where a sample picture lies, if the run has one of that name.
     pub async fn sample_file(&self, owner: &Owner, run: &RunId, name: &str) -> Result<PathBuf> {
         self.run(owner, run).await?;

@@ -165,6 +165,11 @@ async fn nobody_is_sent_to_another_site() {
         let gone_to = reqwest::Url::parse("http://localhost:1/sign-in/callback").unwrap().join(location).unwrap();
         assert_eq!(gone_to.host_str(), Some("localhost"), "{then}: {location}");
         assert!(location.starts_with('/') && !location.starts_with("//"), "{then}: {location}");
+        // The tab that a frame opened says where to go on.
+        let page = browser.get(&format!("/sign-in?code=1&then={then}")).await.ok().text;
+        let before = page.split("Or go on in this tab").next().unwrap();
+        let link = before.rsplit("href=\"").next().unwrap().split('"').next().unwrap();
+        assert!(page.contains("handover-code") && link == "/", "{then}: {link}");
     }
     // The provider sends nobody to an address that is not the app's, and Atelier builds that from its own, not from the request.
     let elsewhere = Browser::new(&site.address, &site.address);

@@ -13,7 +13,7 @@ use app::api::*;
 use atelier::{
     config::{Hosts, UserLimits},
     server::visitor::{Member, Visitor},
-    store::users::User,
+    store::{Owner, users::User},
 };
 use leptos::server_fn::axum::server_fn_paths;
 use reqwest::multipart;
@@ -263,6 +263,41 @@ async fn each_user_has_a_share_of_the_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_user_has_a_share_of_the_connections() {
+    let hub = Loopback::start().await;
+    let site = Site::open(&hub).await;
+    let ada = site.signed_in(&hub, ADA).await;
+    let long = "form[prompt]=a lake&form[size]=256x256&form[steps]=100&form[count]=4";
+    let run: RunId = ada.call("start_generation", long).await.ok().json();
+    let watch = || ada.request(reqwest::Method::GET, &format!("/events/{run}")).send();
+    let mut streams = Vec::new();
+    for _ in 0..32 {
+        let stream = watch().await.unwrap();
+        assert!(stream.status().is_success());
+        streams.push(stream);
+    }
+    ada.get(&format!("/events/{run}")).await.refused(429, "watch 32 runs");
+    streams.clear();
+    let mut open = false;
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        open |= watch().await.unwrap().status().is_success();
+    }
+    assert!(open, "who left may come again");
+    ada.call("stop_run", &format!("id={run}")).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_come_together_share_the_room_that_is_left() {
+    let hub = Loopback::start().await;
+    let site = Site::open_with(&hub, |config| config.limits = UserLimits { storage: 3 << 20, ..UserLimits::default() }).await;
+    let ada = site.signed_in(&hub, ADA).await;
+    let asked = futures::future::join_all((0..8).map(|_| ada.call("use_sample_set", "name=mucha"))).await;
+    assert!(asked.iter().any(|answer| answer.status.is_success()) && asked.iter().any(|answer| answer.status == 409));
+    assert!(site.state.jobs.store.bytes_of(&Owner::user(ADA.id)).await.unwrap() <= 3 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_user_has_a_share_of_the_disk_and_of_time() {
     let hub = Loopback::start().await;
     let site = Site::open_with(&hub, |config| config.limits = UserLimits { runs: 10, train_steps: 50, storage: 3 << 20 }).await;
@@ -270,6 +305,8 @@ async fn each_user_has_a_share_of_the_disk_and_of_time() {
     let set: DatasetId = ada.call("use_sample_set", "name=mucha").await.ok().json();
     let training = format!("form[dataset]={set}&form[recipe]=quick&form[name]=Mine&form[steps]=51");
     ada.call("start_training", &training).await.refused(422, "at most 50");
+    let larger = training.replace("steps]=51", "steps]=20") + "&form[accumulate]=256";
+    ada.call("start_training", &larger).await.refused(422, "at most 50");
     let mut refused = None;
     for _ in 0..20 {
         let answer = ada.call("use_sample_set", "name=mucha").await;

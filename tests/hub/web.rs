@@ -191,12 +191,28 @@ async fn the_configured_token_serves_the_person_at_this_machine_alone() {
     assert_eq!(until_ended(&studio, &adapter.id).await.error, None);
     assert!(hub.files("ada/mucha").is_some());
 
-    let public = Config {
-        host: "0.0.0.0".parse().unwrap(),
-        hub: HubSettings { endpoint: hub.endpoint.clone(), token: Some(Token::new(WRITER).unwrap()) },
-        ..Config::default()
-    };
-    let studio = Studio::open_with(public).await;
-    let adapter = self::adapter(&studio).await;
-    studio.call("start_publishing", &form(&adapter, "")).await.refused(422, "token with write access is needed");
+    // Others come by the machine's address, or through a proxy before it.
+    let settings = HubSettings { endpoint: hub.endpoint.clone(), token: Some(Token::new(WRITER).unwrap()) };
+    let open = Config { host: "0.0.0.0".parse().unwrap(), hub: settings.clone(), ..Config::default() };
+    let proxied = Config { public: Some("https://atelier.example".parse().unwrap()), hub: settings, ..Config::default() };
+    for config in [open, proxied] {
+        let studio = Studio::open_with(config).await;
+        let adapter = self::adapter(&studio).await;
+        studio.call("start_publishing", &form(&adapter, "")).await.refused(422, "token with write access is needed");
+        studio.get("/api/v1/studio").await.refused(401, "token");
+        assert!(studio.state.rates.is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_ends_before_the_process_does() {
+    let hub = Loopback::start().await;
+    let studio = studio(&hub, Some(WRITER)).await;
+    let adapter = adapter(&studio).await;
+    studio.call("start_publishing", &form(&adapter, "")).await.ok();
+    studio.state.publishing.shut_down().await;
+    let state = studio.api().publish_state(adapter.id.clone()).await.unwrap().unwrap();
+    assert!(!state.active && state.published.is_some(), "{state:?}");
+    assert_eq!(studio.api().review_publication(adapter.id.clone(), None).await.unwrap().published.len(), 1);
+    studio.call("start_publishing", &form(&adapter, "&form[replace]=1")).await.refused(503, "started anew");
 }

@@ -220,9 +220,9 @@ async fn a_set_is_sent_trained_on_watched_stopped_resumed_and_its_adapter_taken_
     let adapters: Vec<AdapterInfo> = get(&studio, "/api/v1/adapters").await.ok().json();
     let adapter = format!("/api/v1/adapters/{}", adapters[0].id);
     let weights = get(&studio, &format!("{adapter}/weights")).await.ok();
-    assert_eq!(weights.headers["content-disposition"], "attachment; filename=\"Small-Mucha.safetensors\"");
+    assert_eq!(weights.headers["content-disposition"], "attachment; filename=\"small-mucha.safetensors\"");
     let kohya = get(&studio, &format!("{adapter}/weights?for=kohya")).await.ok();
-    assert_eq!(kohya.headers["content-disposition"], "attachment; filename=\"Small-Mucha-kohya.safetensors\"");
+    assert_eq!(kohya.headers["content-disposition"], "attachment; filename=\"small-mucha-kohya.safetensors\"");
     assert!(kohya.body.windows(9).any(|bytes| bytes == b"lora_unet") && kohya.body != weights.body);
     get(&studio, &format!("{adapter}/weights?for=paint")).await.refused(422, "kohya");
     let renamed: AdapterInfo = ask(&studio, "patch", &adapter, Some(json!({"name": "Oil"}))).await.ok().json();

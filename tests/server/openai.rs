@@ -94,6 +94,10 @@ async fn refusals_have_openais_shape() {
     assert_refused(&generate(&studio, json!({"model": "flux-mini"})).await, 400, None, "prompt");
     assert_refused(&get(&studio, "/v1/chat/completions").await, 404, None, "/v1/images/generations");
     assert_refused(&get(&studio, "/v1/images/generations").await, 405, None, "methods");
+    let elsewhere = asked(&json!({"prompt": "a lake"}));
+    let (mut parts, body) = elsewhere.into_parts();
+    parts.headers.insert(header::ORIGIN, "https://elsewhere.example".parse().unwrap());
+    assert_refused(&studio.send(Request::from_parts(parts, body)).await, 403, None, "another site");
     studio.state.jobs.store.api_tokens().create("me").await.unwrap();
     let locked = get(&studio, "/v1/models").await;
     assert_refused(&locked, 401, None, "token");
@@ -122,6 +126,23 @@ async fn a_client_that_leaves_takes_its_run_along() {
         answering.abort();
         assert_eq!(studio.until_ended(&run.id).await.state, RunState::Stopped);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_that_somebody_stops_is_not_asked_for_again() {
+    let studio = Studio::open().await;
+    let body = json!({"prompt": "a lake", "size": "512x512", "steps": 100});
+    let stopping = async {
+        let run: Run = loop {
+            match studio.api().runs(true, 1).await.unwrap().pop() {
+                Some(run) if run.progress.done > 0 => break run,
+                _ => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            }
+        };
+        studio.api().stop(run.id).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(generate(&studio, body), stopping);
+    assert_refused(&answer, 422, None, "stopped");
 }
 
 /// `openai` as people install it: models, pictures both ways, errors as exceptions, a stream with looks at the unfinished picture.

@@ -232,3 +232,26 @@ async fn on_a_new_disk_the_studio_goes_on_from_its_backup() {
     let program = Program::start_with(third.path(), &backup).await;
     assert!(program.training(&training).await.last_checkpoint.unwrap() >= kept);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_does_not_end_is_left_when_asked() {
+    let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(bucket.path().join("atelier.db"), b"x").unwrap();
+    // Nobody writes into it, so whoever opens it waits.
+    assert!(Command::new("mkfifo").arg(bucket.path().join("store-id")).status().unwrap().success());
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let child = serve(data.path(), port).env("ATELIER_BACKUP_DIR", bucket.path()).stderr(Stdio::null()).spawn().unwrap();
+    let mut program = Program { port, child };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !reqwest::get(program.url("/health")).await.is_ok_and(|answer| answer.status() == 503) {
+        assert!(Instant::now() < deadline, "no answer within half a minute");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    assert!(Command::new("kill").args(["-TERM", &program.child.id().to_string()]).status().unwrap().success());
+    let asked = Instant::now();
+    while program.child.try_wait().unwrap().is_none() {
+        assert!(asked.elapsed() < Duration::from_secs(5), "it is still there");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    assert_eq!(program.child.wait().unwrap().code(), Some(0));
+}

@@ -2,6 +2,7 @@
 
 use super::studio::{Studio, assert_sentence, small_picture, small_training};
 use app::api::*;
+use atelier::store::Owner;
 use futures::StreamExt;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,6 +49,28 @@ async fn a_style_set_becomes_an_adapter_that_draws() {
     assert_eq!(studio.api().adapter(adapter.id.clone()).await.unwrap().name, "Panel");
     studio.api().delete_adapter(adapter.id.clone()).await.unwrap();
     studio.get(&format!("/files/adapters/{}.safetensors", adapter.id)).await.refused(404, "no adapter");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_training_that_made_nothing_leaves_nothing() {
+    let studio = Studio::open().await;
+    let set = studio.style_set().await;
+    let owner = Owner::local();
+    let store = &studio.state.jobs.store;
+    let before = store.bytes_of(&owner).await.unwrap();
+    let first = studio.api().train(small_training(&set)).await.unwrap();
+    let waiting = studio.api().train(small_training(&set)).await.unwrap();
+    assert!(store.bytes_of(&owner).await.unwrap() > before, "what it took along counts");
+    for run in [&waiting, &first] {
+        studio.api().stop(run.clone()).await.unwrap();
+        studio.until_ended(run).await;
+    }
+    for run in [&first, &waiting] {
+        let kept = studio.api().training(run.clone()).await.unwrap().adapter;
+        assert!(kept.is_some() || !store.run_folder(run).exists(), "{run}");
+    }
+    assert!(!store.run_folder(&waiting).exists());
+    assert_sentence(&studio.api().resume(waiting).await.unwrap_err().message, "start a new training");
 }
 
 #[tokio::test(flavor = "multi_thread")]

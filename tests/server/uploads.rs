@@ -7,7 +7,13 @@ use axum::{
     http::{Request, header},
 };
 use image::{ImageFormat, RgbImage};
-use std::io::{Cursor, Write};
+use std::{
+    io::{Cursor, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,7 +56,7 @@ async fn a_zip_becomes_a_set_and_a_plain_form_lands_on_its_page() {
     assert_eq!(set.items.iter().map(|item| item.caption.as_str()).collect::<Vec<_>>(), ["a lake, in oil", "in oil"]);
 
     let empty = Form::default().file("", b"").send_accepting(&studio, "dataset", "text/html").await;
-    assert!(empty.headers["location"].to_str().unwrap().starts_with("/train?error=No%20files"), "{:?}", empty.headers);
+    assert!(empty.headers["location"].to_str().unwrap().starts_with("/train?error=No+files"), "{:?}", empty.headers);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,6 +99,18 @@ async fn an_upload_larger_than_allowed_is_refused_while_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_does_not_end_is_refused_after_its_first_bytes() {
+    let studio = Studio::open().await;
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = read.clone();
+    let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\n").into_bytes();
+    let chunks = std::iter::once(head).chain(std::iter::repeat_n(vec![b'x'; 1 << 20], 400));
+    let endless = futures::stream::iter(chunks.inspect(move |_| _ = counted.fetch_add(1, Ordering::Relaxed)).map(Ok::<_, std::io::Error>));
+    request(&studio, "adapter", "application/json", Body::from_stream(endless)).await.refused(422, "too long");
+    assert!(read.load(Ordering::Relaxed) < 10, "{} MiB were read", read.load(Ordering::Relaxed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_adapter_is_tried_on_the_model_before_it_is_kept() {
     let studio = Studio::open().await;
     let file = std::fs::read("tests/fixtures/flux-mini/lora_impressionist.safetensors").unwrap();
@@ -110,6 +128,20 @@ async fn an_adapter_is_tried_on_the_model_before_it_is_kept() {
         let tensors = safetensors::SafeTensors::deserialize(&exported.body).unwrap();
         assert!(tensors.names().iter().any(|name| name.starts_with(key)), "{program}: {:?}", tensors.names());
     }
+    // One that is being read makes the others wait, and nothing is sent in one piece.
+    let path = format!("/files/adapters/{}.safetensors", adapter.id);
+    let turns = studio.state.jobs.reading.acquire_many(2).await.unwrap();
+    let exported = format!("{path}?for=kohya");
+    let waiting = tokio::time::timeout(std::time::Duration::from_millis(300), studio.get(&exported)).await;
+    assert!(waiting.is_err(), "nobody's turn");
+    drop(turns);
+    studio.get(&exported).await.ok();
+    let request = Request::get(&path).header(header::HOST, "localhost:7860").body(Body::empty()).unwrap();
+    let response = tower::ServiceExt::oneshot(studio.router(), request).await.unwrap();
+    assert_eq!(response.headers()["content-length"], file.len().to_string().as_str());
+    let first = futures::StreamExt::next(&mut response.into_body().into_data_stream()).await.unwrap().unwrap();
+    assert!(first.len() < file.len(), "{} of {} bytes at once", first.len(), file.len());
+
     studio.get(&format!("/files/adapters/{}.safetensors?for=paper", adapter.id)).await.refused(422, "kohya");
 
     let stranger = safetensors_of_another_model();

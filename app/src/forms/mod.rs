@@ -14,5 +14,5 @@ pub use drawing::{CUSTOM, Drawing};
 pub use generate::{AdapterChoice, GenerateForm};
 pub use publish::{PublishForm, page as publish_page};
 pub use query::{read_query, write_pairs, write_query};
-pub use sign_in::href as sign_in_href;
+pub use sign_in::{href as sign_in_href, landing};
 pub use train::TrainForm;

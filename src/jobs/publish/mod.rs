@@ -16,7 +16,9 @@ use draft::Draft;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
+use tokio::sync::RwLock;
 
 /// Cloned freely; the attempts are shared.
 #[derive(Clone)]
@@ -24,11 +26,13 @@ pub struct Publishing {
     store: Store,
     settings: HubSettings,
     attempts: Arc<Mutex<HashMap<AdapterId, PublishState>>>,
+    /// Read as long as an attempt goes on; written once, for good, when the process ends.
+    going_on: Arc<RwLock<()>>,
 }
 
 impl Publishing {
     pub fn new(store: Store, settings: HubSettings) -> Self {
-        Self { store, settings, attempts: Arc::default() }
+        Self { store, settings, attempts: Arc::default(), going_on: Arc::default() }
     }
 
     /// Nobody but the person at this machine may use the token that is configured here.
@@ -71,13 +75,25 @@ impl Publishing {
         let draft = Draft::read(&self.store, owner, info, Some(request), None).await?;
         draft.check()?;
         let order = draft.order()?;
+        let leaving = |_| Error::Unavailable("Atelier is being started anew; publish when it is back.".into());
+        let going_on = self.going_on.clone().try_read_owned().map_err(leaving)?;
         self.begin(adapter)?;
         let (publishing, owner, adapter) = (self.clone(), owner.clone(), adapter.clone());
         tokio::spawn(async move {
             let outcome = publishing.publish(&owner, &adapter, hub, order, draft).await;
             publishing.end(&adapter, outcome);
+            drop(going_on);
         });
         Ok(())
+    }
+
+    /// Begins nothing more, and waits for what was begun: half of it would be a repository without its commit, or a commit without its row.
+    pub async fn shut_down(&self) {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        match tokio::time::timeout(PATIENCE, self.going_on.clone().write_owned()).await {
+            Ok(ended) => std::mem::forget(ended),
+            Err(_) => tracing::warn!("an adapter was not published in time"),
+        }
     }
 
     /// Takes an adapter off the Hub.

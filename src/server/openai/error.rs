@@ -61,6 +61,11 @@ impl Error {
         Self::new(404, message)
     }
 
+    /// One that asking again does not mend.
+    pub fn refused(status: u16, message: impl Into<String>) -> Self {
+        Self::new(status, message)
+    }
+
     pub fn server(status: u16, message: impl Into<String>) -> Self {
         Self::new(status, message)
     }

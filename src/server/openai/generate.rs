@@ -101,12 +101,12 @@ pub async fn generate_images(
     let order = asked.order(model)?;
     let order = Order { request: fill(&state, order.request).await?, ..order };
     let run = api.generate(order.request.clone()).await?;
-    let watched = Watched { jobs: state.jobs.clone(), owner: caller.owner.clone(), run: Some(run) };
+    let watched = Watched { jobs: state.jobs.clone(), owner: caller.owner(), run: Some(run) };
     if let Some(looks) = order.stream {
         return Ok(stream::respond(watched, order.request, looks).await?.into_response());
     }
     let run = watched.until_ended().await?;
-    Ok(Json(images(&state, &caller.owner, &headers, &order, &run).await?).into_response())
+    Ok(Json(images(&state, &caller.owner(), &headers, &order, &run).await?).into_response())
 }
 
 async fn images(state: &AppState, owner: &Owner, headers: &HeaderMap, order: &Order, run: &Run) -> Result<Images, Error> {
@@ -164,7 +164,7 @@ pub fn done(run: Run) -> Result<Run, Error> {
     match run.state {
         RunState::Done => Ok(run),
         RunState::Failed => Err(Error::server(500, run.error.unwrap_or_else(|| "The picture could not be drawn.".to_owned()))),
-        RunState::Stopped => Err(Error::server(500, "The picture was stopped before it was done.")),
+        RunState::Stopped => Err(Error::refused(422, "The picture was stopped before it was done.")),
         RunState::Queued | RunState::Running => {
             Err(Error::server(503, "Atelier is being started anew, and draws the picture then: it will be in the gallery."))
         }

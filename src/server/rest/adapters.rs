@@ -3,15 +3,11 @@
 use super::{
     Caller, Refusal,
     extract::{Asked, Body, Named, Sent},
-    files::{AdapterForm, File, file},
+    files::{AdapterForm, File},
 };
-use crate::{
-    jobs::export,
-    server::{
-        AppState,
-        upload::{adapter, receive::Received},
-    },
-    store::BlobKey,
+use crate::server::{
+    AppState, files,
+    upload::{adapter, receive::Received},
 };
 use app::api::{AdapterId, AdapterInfo, PublishRequest, PublishReview, PublishState, Tally};
 use axum::{
@@ -70,8 +66,8 @@ pub async fn send_adapter(
     caller: Caller,
     Sent(form): Sent,
 ) -> Result<(StatusCode, Json<AdapterInfo>), Refusal> {
-    let received = Received::read(&state.jobs, &caller.owner, form).await?;
-    Ok((StatusCode::CREATED, Json(adapter::add(&state, &caller.owner, received).await?)))
+    let received = Received::read(&state.jobs, &caller.owner(), form).await?;
+    Ok((StatusCode::CREATED, Json(adapter::add(&state, &caller.owner(), received).await?)))
 }
 
 /// An adapter
@@ -104,7 +100,8 @@ pub async fn delete_adapter(State(state): State<AppState>, caller: Caller, Named
 
 /// An adapter's weights
 ///
-/// A .safetensors file that `FluxPipeline.load_lora_weights` reads; while it is trained, that of its newest checkpoint.
+/// The .safetensors file as it was trained here or brought along, or written for a program; while it is trained, that of its newest
+/// checkpoint.
 #[utoipa::path(get, path = "/adapters/{adapter}/weights", tag = "Adapters", params(("adapter" = AdapterId, Path), Export),
     responses((status = 200, content_type = "application/octet-stream", body = File)))]
 pub async fn fetch_weights(
@@ -113,13 +110,8 @@ pub async fn fetch_weights(
     Named(id): Named<AdapterId>,
     Asked(Export { program }): Asked<Export>,
 ) -> Result<Response, Refusal> {
-    let found = state.jobs.store.adapter_file(&caller.owner, &id).await?;
-    let bytes = state.jobs.store.blobs.get(&BlobKey::adapter(&id, found.version)).await?;
-    let (bytes, name) = match program {
-        Some(program) => (export::adapter(found.name.clone(), bytes, &program).await?, format!("{}-{program}", found.name)),
-        None => (bytes, found.name),
-    };
-    Ok(file(bytes, "application/octet-stream", &format!("{name}.safetensors")))
+    let found = state.jobs.store.adapter_file(&caller.owner(), &id).await?;
+    files::weights(&state, found, program.as_deref()).await
 }
 
 /// How an adapter was made
@@ -128,7 +120,7 @@ pub async fn fetch_weights(
 #[utoipa::path(get, path = "/adapters/{adapter}/recipe", tag = "Adapters", params(("adapter" = AdapterId, Path)),
     responses((status = 200, body = serde_json::Value)))]
 pub async fn show_adapter_recipe(State(state): State<AppState>, caller: Caller, Named(id): Named<AdapterId>) -> Result<Response, Refusal> {
-    let recipe = state.jobs.store.adapter_recipe(&caller.owner, &id).await?;
+    let recipe = state.jobs.store.adapter_recipe(&caller.owner(), &id).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], recipe).into_response())
 }
 

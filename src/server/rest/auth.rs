@@ -10,16 +10,18 @@ use axum::{
 };
 use std::sync::Arc;
 
-/// Somebody who was admitted; whose rows are asked for.
+/// Somebody who was admitted, as whom rows are asked for.
 #[derive(Clone, Debug)]
-pub struct Caller {
-    pub owner: Owner,
-}
+pub struct Caller(Visitor);
 
 impl Caller {
+    pub fn owner(&self) -> Owner {
+        self.0.owner()
+    }
+
     /// The system as this caller may use it.
     pub fn api(&self, state: &AppState) -> Arc<dyn Api> {
-        state.api(Visitor::Local)
+        state.api(self.0.clone())
     }
 }
 
@@ -35,7 +37,7 @@ impl FromRequestParts<AppState> for Caller {
 /// Checks the token, or that none is needed.
 pub async fn admit(state: &AppState, headers: &HeaderMap) -> ApiResult<Caller> {
     // Tokens belong to whoever runs the studio, not to anybody who signs in.
-    let caller = Caller { owner: Visitor::Local.owner() };
+    let caller = Caller(Visitor::Local);
     let tokens = state.jobs.store.api_tokens();
     let known = match bearer(headers) {
         Some(token) => state.api_keys.admit(token) || tokens.admits(&TokenHash::of(token)).await?,
@@ -53,10 +55,10 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Where nobody signs in, and asked for by an address of this machine: a name that only resolves to it may be another site's trick.
+/// Where nobody else comes, and asked for by an address of this machine: a name that only resolves to it may be another site's trick.
 fn is_at_this_machine(state: &AppState, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    state.site.loopback && state.sign_in.is_none() && host.is_some_and(names_this_machine)
+    state.site.alone && host.is_some_and(names_this_machine)
 }
 
 fn refusal() -> ApiError {

@@ -65,9 +65,9 @@ pub async fn send_dataset(
     caller: Caller,
     Sent(form): Sent,
 ) -> Result<(StatusCode, Json<DatasetInfo>), Refusal> {
-    let mut received = Received::read(&state.jobs, &caller.owner, form).await?;
+    let mut received = Received::read(&state.jobs, &caller.owner(), form).await?;
     received.fields.remove("dataset");
-    Ok((StatusCode::CREATED, Json(dataset::add(&state, &caller.owner, received).await?)))
+    Ok((StatusCode::CREATED, Json(dataset::add(&state, &caller.owner(), received).await?)))
 }
 
 /// A style set
@@ -106,9 +106,9 @@ pub async fn delete_dataset(State(state): State<AppState>, caller: Caller, Named
 #[utoipa::path(post, path = "/datasets/{dataset}/pictures", tag = "Style sets", params(("dataset" = DatasetId, Path)),
     request_body(content = PicturesForm, content_type = "multipart/form-data"), responses((status = 200, body = DatasetInfo)))]
 pub async fn send_more_pictures(State(state): State<AppState>, caller: Caller, Named(id): Named<DatasetId>, Sent(form): Sent) -> SetAnswer {
-    let mut received = Received::read(&state.jobs, &caller.owner, form).await?;
+    let mut received = Received::read(&state.jobs, &caller.owner(), form).await?;
     received.fields.insert("dataset".to_owned(), id.0);
-    Ok(Json(dataset::add(&state, &caller.owner, received).await?))
+    Ok(Json(dataset::add(&state, &caller.owner(), received).await?))
 }
 
 /// A picture of a set
@@ -120,7 +120,7 @@ pub async fn fetch_dataset_picture(
     caller: Caller,
     Named((id, picture)): Named<(DatasetId, String)>,
 ) -> Result<Response, Refusal> {
-    let (_, _, extension) = state.jobs.store.item_files(&caller.owner, &id, &picture).await?;
+    let (_, _, extension) = state.jobs.store.item_files(&caller.owner(), &id, &picture).await?;
     let bytes = state.jobs.store.blobs.get(&BlobKey::dataset_item(&id, &picture, &extension)).await?;
     let content_type = crate::server::files::content_type(&extension);
     Ok(file(bytes, content_type, &format!("{picture}.{extension}")))

@@ -1,9 +1,7 @@
 //! Bodies that are no JSON, as the OpenAPI document tells of them.
 
-use axum::{
-    http::{HeaderValue, header},
-    response::{IntoResponse, Response},
-};
+use super::super::files::answer;
+use axum::response::Response;
 use utoipa::ToSchema;
 
 /// The bytes of a file.
@@ -38,12 +36,7 @@ pub struct AdapterForm {
     trigger: Option<String>,
 }
 
-/// A file, under a name to keep it by.
+/// A file, under a name of ours to keep it by.
 pub fn file(bytes: Vec<u8>, content_type: &'static str, name: &str) -> Response {
-    let mut response = ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "private, no-cache")], bytes).into_response();
-    let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
-    if let Ok(disposition) = HeaderValue::from_str(&format!("attachment; filename=\"{plain}\"")) {
-        response.headers_mut().insert(header::CONTENT_DISPOSITION, disposition);
-    }
-    response
+    answer(bytes, content_type, "private, no-cache", Some(name.to_owned()))
 }

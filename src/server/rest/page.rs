@@ -1,5 +1,6 @@
 //! `/api`: the document for people, one page that can be read and searched.
 
+use super::super::html::escaped;
 use utoipa::openapi::{OpenApi, PathItem, path::Operation};
 
 const HEAD: &str = r#"<!DOCTYPE html>
@@ -67,8 +68,4 @@ fn row(method: &str, path: &str, operation: &Operation) -> String {
 fn marked(text: &str) -> String {
     let parts = text.split('`').map(escaped).enumerate();
     parts.map(|(i, part)| if i % 2 == 0 { part } else { format!("<code>{part}</code>") }).collect()
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

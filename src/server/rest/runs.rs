@@ -44,7 +44,7 @@ pub async fn awaited(state: &AppState, caller: &Caller, id: RunId, Wait { wait }
     let patience = Duration::from_secs(wait.unwrap_or(0).min(LONGEST_WAIT));
     let run = match patience.is_zero() {
         true => caller.api(state).run(id).await?,
-        false => events::until_ended(&state.jobs, &caller.owner, &id, patience).await?,
+        false => events::until_ended(&state.jobs, &caller.owner(), &id, patience).await?,
     };
     let status = if run.state.is_active() { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(run)))
@@ -79,7 +79,7 @@ pub async fn watch_run(
     Asked(events::From { after }): Asked<events::From>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Refusal> {
-    events::respond(&state, caller.owner, id, after, &headers).await
+    events::respond(&state, caller.owner(), id, after, &headers).await
 }
 
 /// Stop a run

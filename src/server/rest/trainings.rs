@@ -57,6 +57,6 @@ pub async fn fetch_sample(
     caller: Caller,
     Named((run, sample)): Named<(RunId, String)>,
 ) -> Result<Response, Refusal> {
-    let path = state.jobs.store.sample_file(&caller.owner, &run, &sample).await?;
+    let path = state.jobs.store.sample_file(&caller.owner(), &run, &sample).await?;
     Ok(file(tokio::fs::read(path).await.map_err(store::Error::from)?, "image/png", &sample))
 }

@@ -1,19 +1,15 @@
 //! Where somebody lands after signing in: a page of the studio, whatever the link said.
 
+use app::forms;
 use reqwest::Url;
 
-/// Path and query of a page here; the first page for everything else.
+/// Path and query of a page here, as a header can hold them; the first page for everything else.
 pub fn landing(wanted: &str) -> String {
-    local(wanted).unwrap_or_else(|| "/".to_owned())
+    written(&forms::landing(wanted.to_owned())).unwrap_or_else(|| "/".to_owned())
 }
 
-/// As a browser would read it from one of our pages: what leaves the site is not gone to.
-fn local(wanted: &str) -> Option<String> {
-    let site = Url::parse("http://studio.invalid/").ok()?;
-    let page = site.join(wanted).ok().filter(|_| wanted.starts_with('/'))?;
-    if page.origin() != site.origin() || page.path().starts_with("//") {
-        return None;
-    }
+fn written(page: &str) -> Option<String> {
+    let page = Url::parse("http://studio.invalid/").ok()?.join(page).ok()?;
     let query = page.query().map(|query| format!("?{query}")).unwrap_or_default();
     Some(page.path().to_owned() + &query)
 }

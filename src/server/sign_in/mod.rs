@@ -14,7 +14,7 @@ pub use routes::routes;
 
 use super::{
     AppState, CannotStart,
-    error::Refusal,
+    error::refused,
     visitor::{self, Member, Visitor},
 };
 use crate::{
@@ -26,7 +26,7 @@ use axum::{
     extract::{Request, State},
     http::HeaderMap,
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use cookies::Cookies;
 use grants::Grants;
@@ -132,6 +132,6 @@ pub async fn identify(State(state): State<AppState>, mut request: Request, next:
             request.extensions_mut().insert(visitor);
             next.run(request).await
         }
-        Err(error) => Refusal::from(error).into_response(),
+        Err(error) => refused(request.uri().path(), error.into()),
     }
 }

@@ -13,9 +13,10 @@ pub async fn add(state: &AppState, owner: &Owner, received: Received) -> ApiResu
     let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let name = checks::name(received.text("name").unwrap_or(&stem))?;
     let trigger = received.text("trigger").map(checks::trigger).transpose()?.flatten();
+    let _turn = state.jobs.reading.acquire().await;
     let bytes = Arc::new(tokio::fs::read(file).await.map_err(store::Error::from)?);
     let fitting = state.jobs.try_adapter(&name, bytes.clone()).await?;
-    state.jobs.check_fits(owner, bytes.len() as u64).await?;
+    let _room = state.jobs.room_for(owner, bytes.len() as u64).await?;
     let info = AdapterInfo {
         id: new_id(),
         name,

@@ -22,7 +22,7 @@ pub async fn add(state: &AppState, owner: &Owner, received: Received) -> ApiResu
     let name = received.text("name").map(checks::name).transpose()?;
     let (source, given_name) = source(&received)?;
     let items = import::read(source, trigger.clone()).await?;
-    state.jobs.check_fits(owner, import::bytes(&items)).await?;
+    let _room = state.jobs.room_for(owner, import::bytes(&items)).await?;
     let id = match target {
         Some(id) => {
             store.extend_dataset(owner, &id, items).await?;

@@ -6,7 +6,10 @@ pub mod receive;
 
 use super::AppState;
 use super::{error::Refusal, visitor::Visitor};
-use app::api::{ApiResult, limits};
+use app::{
+    api::{ApiResult, limits},
+    forms::write_pairs,
+};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Multipart, State},
@@ -53,12 +56,6 @@ fn respond<T: Serialize>(headers: &HeaderMap, result: ApiResult<T>, shown_at: im
         (Ok(made), true) => Json(made).into_response(),
         (Ok(made), false) => Redirect::to(&shown_at(&made)).into_response(),
         (Err(error), true) => Refusal(error).into_response(),
-        (Err(error), false) => Redirect::to(&format!("{page}?error={}", encoded(&error.message))).into_response(),
+        (Err(error), false) => Redirect::to(&format!("{page}?{}", write_pairs(&[("error", &error.message)]))).into_response(),
     }
-}
-
-/// A sentence as part of an address.
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -23,6 +23,7 @@ pub struct Received {
 
 /// A name or a caption; files are what is long.
 const LONGEST_FIELD: usize = 64 << 10;
+const MOST_FIELDS: usize = 20;
 /// Pictures with a caption each, and the captions' list.
 const MOST_FILES: usize = 2 * limits::MAX_DATASET_PICTURES + 1;
 
@@ -53,13 +54,20 @@ impl Received {
         self.fields.get(name).map(|text| text.trim()).filter(|text| !text.is_empty())
     }
 
-    async fn field(&mut self, field: Field<'_>) -> ApiResult<()> {
+    async fn field(&mut self, mut field: Field<'_>) -> ApiResult<()> {
         let name = field.name().unwrap_or_default().to_owned();
-        let text = field.text().await.map_err(broken)?;
-        if text.len() > LONGEST_FIELD || self.fields.len() >= 20 {
-            return Err(refuse(format!("The field {name:?} is too long, or there are too many fields.")));
+        let too_much = || refuse(format!("The field {name:?} is too long, or there are too many fields."));
+        if self.fields.len() >= MOST_FIELDS {
+            return Err(too_much());
         }
-        self.fields.insert(name, text);
+        let mut text = Vec::new();
+        while let Some(chunk) = field.chunk().await.map_err(broken)? {
+            if text.len() + chunk.len() > LONGEST_FIELD {
+                return Err(too_much());
+            }
+            text.extend_from_slice(&chunk);
+        }
+        self.fields.insert(name, String::from_utf8_lossy(&text).into_owned());
         Ok(())
     }
 

@@ -8,7 +8,6 @@ pub const PREFIX: &str = "atelier-sign-in:";
 
 #[component]
 pub fn HandedOver(code: String, then: String) -> impl IntoView {
-    let on = if then.is_empty() { "/".to_owned() } else { then };
     let told = code.clone();
     Effect::new(move |_| tell(&told));
     view! {
@@ -18,7 +17,7 @@ pub fn HandedOver(code: String, then: String) -> impl IntoView {
         </p>
         <p class="hint">"It serves once, for three minutes. Tell it to nobody: whoever types it is signed in as you."</p>
         <p>
-            <a class="button" href=on rel="external">
+            <a class="button" href=then rel="external">
                 "Or go on in this tab"
             </a>
         </p>

@@ -6,6 +6,7 @@ mod ways;
 use crate::api::{Account, Member};
 use crate::calls::account::get_sign_in_code;
 use crate::components::{ErrorNote, Missing, PageTitle, awaited, use_account, use_address_error};
+use crate::forms::landing;
 use code::HandedOver;
 use leptos::prelude::*;
 use leptos_router::hooks::use_query_map;
@@ -15,7 +16,7 @@ use ways::Ways;
 pub fn SignInPage() -> impl IntoView {
     let (query, account) = (use_query_map(), use_account());
     let asked = move |name: &str| query.with_untracked(|query| query.get(name)).unwrap_or_default();
-    let (then, from_frame) = (asked("then"), !asked("code").is_empty());
+    let (then, from_frame) = (landing(asked("then")), !asked("code").is_empty());
     let code = Resource::new(move || from_frame, |wanted| async move { if wanted { get_sign_in_code().await.ok() } else { None } });
     let body = awaited(move || {
         let then = then.clone();

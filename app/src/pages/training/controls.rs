@@ -14,7 +14,9 @@ pub fn Controls(feed: Feed, adapter: Option<AdapterId>, last_checkpoint: Option<
     let saved = RwSignal::new((adapter, last_checkpoint));
     watch_checkpoints(feed, saved);
     let active = Memo::new(move |_| feed.is_active());
-    let resumable = Memo::new(move |_| feed.run.with(|run| matches!(run.state, RunState::Stopped | RunState::Failed)));
+    // What ended before it had an adapter kept nothing to go on from.
+    let has_adapter = move || saved.with(|(adapter, _)| adapter.is_some());
+    let resumable = Memo::new(move |_| has_adapter() && feed.run.with(|run| matches!(run.state, RunState::Stopped | RunState::Failed)));
     let stop_id = id.clone();
     view! {
         <div class="actions">
