@@ -17,9 +17,6 @@ pub const WORKSPACE: usize = 16 << 20;
 /// cuDNN's tensor-core engines read eight channels of bf16 at once.
 pub const CHANNELS: usize = 8;
 
-/// Shapes that plans are kept for. A picture of one size has some 25; what is drawn in ever new sizes must not fill the memory.
-const MOST_PLANS: usize = 1024;
-
 /// How a kernel moves over a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sweep {
@@ -142,27 +139,11 @@ unsafe extern "C" {
         message: *mut c_char,
         length: usize,
     ) -> *mut Conv;
-    fn atelier_conv_free(conv: *mut Conv);
     fn atelier_conv_run(cudnn: *mut Handle, conv: *mut Conv, memory: *const Memory, message: *mut c_char, length: usize) -> i32;
 }
 
 #[derive(Default)]
 pub(super) struct Plans(HashMap<Shape, Plan>);
-
-impl Plans {
-    /// Frees them all, if there are too many.
-    fn bound(&mut self, context: &Context) -> Result<()> {
-        if self.0.len() < MOST_PLANS {
-            return Ok(());
-        }
-        context.device.cuda_stream().synchronize().map_err(candle_core::Error::wrap)?;
-        for (_, plan) in self.0.drain() {
-            // SAFETY: it came from `atelier_conv_new`, the map was its only owner, and the stream has done all that was queued with it.
-            unsafe { atelier_conv_free(plan.conv.as_ptr()) }
-        }
-        Ok(())
-    }
-}
 
 #[derive(Clone, Copy)]
 struct Plan {
@@ -174,13 +155,10 @@ struct Plan {
 /// memory: as large as the shape says.
 fn run(context: &Context, shape: Shape, memory: Memory) -> Result<()> {
     let mut cudnn = context.cudnn();
-    let (handle, plans) = (cudnn.handle(context)?, &mut cudnn.conv);
-    let plan = match plans.0.get(&shape) {
+    let (handle, plans) = (cudnn.handle(context)?, &mut cudnn.conv.0);
+    let plan = match plans.get(&shape) {
         Some(plan) => *plan,
-        None => {
-            plans.bound(context)?;
-            *plans.0.entry(shape).or_insert(Plan::new(context, handle, shape, &memory)?)
-        }
+        None => *plans.entry(shape).or_insert(Plan::new(context, handle, shape, &memory)?),
     };
     // Given back to the pool at once: what the stream does next comes after.
     let workspace = uninitialised(&context.device, plan.workspace.max(1), DType::U8)?;

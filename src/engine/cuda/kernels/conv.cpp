@@ -120,8 +120,6 @@ AtelierConv* atelier_conv_new(
     return guarded(make, nullptr, message, length);
 }
 
-void atelier_conv_free(AtelierConv* conv) { delete conv; }
-
 int atelier_conv_run(AtelierCudnn* cudnn, AtelierConv* conv, const ConvMemory* memory, char* message, size_t length) {
     return guarded([&] { return conv->run(*cudnn, *memory, conv->plan), 0; }, 1, message, length);
 }

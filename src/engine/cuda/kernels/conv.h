@@ -21,7 +21,5 @@ struct ConvMemory {
 // Times some plans on `trial`, whose workspace has `most_workspace` bytes, and keeps the fastest. `workspace`: the bytes that it needs.
 AtelierConv* atelier_conv_new(
     AtelierCudnn*, ConvShape, const ConvMemory* trial, int64_t most_workspace, int64_t* workspace, char* message, size_t length);
-// Once nothing of it is under way on the device.
-void atelier_conv_free(AtelierConv*);
 int atelier_conv_run(AtelierCudnn*, AtelierConv*, const ConvMemory*, char* message, size_t length);
 }
