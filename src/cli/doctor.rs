@@ -14,6 +14,7 @@ use clap::Args;
 use engine::{
     Model,
     device::{self, Choice},
+    memory::{Peak, Placement, Sizes, Workload},
 };
 use parts::Part;
 use serde::Serialize;
@@ -77,11 +78,16 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let machine = Machine::look(Path::new("."));
     let folder = arguments.model.path();
     let model = arguments.model.find();
-    // The files of other layouts say what they are when they are loaded.
-    let parts = if matches!(model, Ok(Model::Assembly(_))) { Vec::new() } else { parts::all(&folder) };
+    let parts = match &model {
+        Ok(Model::Folder(folder)) => parts::all(folder),
+        // The files of other layouts say what they are when they are loaded.
+        Ok(_) => Vec::new(),
+        Err(error) => vec![Err(format!("{error:#}"))],
+    };
+    let needed = on_cpu(&model, &parts);
     let mut findings = of_machine(&machine);
     findings.extend(gpu::findings(&machine.gpus, &model.unwrap_or_else(|_| Model::Folder(folder.clone()))));
-    findings.extend(of_model(&arguments.model, &parts, &machine));
+    findings.extend(of_model(&arguments.model, &parts, needed, &machine));
     findings.extend(of_folders());
     let healthy = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
     if arguments.json {
@@ -143,7 +149,16 @@ fn of_machine(machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-fn of_model(model: &ModelArguments, parts: &[Result<Part, String>], machine: &Machine) -> Vec<Finding> {
+/// Bytes of the weights on the CPU, which holds them in f32; what a GPU holds is said when the model is loaded.
+fn on_cpu(model: &Result<Model>, parts: &[Result<Part, String>]) -> u64 {
+    let Ok(model @ Model::Assembly(_)) = model else { return parts.iter().flatten().map(|part| part.parameters * 4).sum() };
+    Sizes::of(model).map_or(0, |sizes| {
+        let peak = Peak::of(&sizes, Placement::CPU, &Workload::generate(sizes.usual_size(), 512, 1));
+        peak.transformer + peak.text_encoder + peak.vae
+    })
+}
+
+fn of_model(model: &ModelArguments, parts: &[Result<Part, String>], needed: u64, machine: &Machine) -> Vec<Finding> {
     let mut findings: Vec<Finding> = parts
         .iter()
         .map(|part| match part {
@@ -152,8 +167,6 @@ fn of_model(model: &ModelArguments, parts: &[Result<Part, String>], machine: &Ma
         })
         .collect();
     let on_cpu = model.device.choice == Choice::Cpu || machine.gpus.iter().all(|gpu| !gpu.is_new_enough());
-    // The CPU holds weights in f32; what a GPU holds is said when the model is loaded.
-    let needed: u64 = parts.iter().flatten().map(|part| part.parameters * 4).sum();
     if on_cpu && needed > machine.free_memory_bytes {
         let sentence = format!("it needs about {} of memory, and {} are free", size(needed), size(machine.free_memory_bytes));
         findings.push(Finding::missing("model", sentence, "use a machine with more memory or a smaller model such as models/flux-mini"));

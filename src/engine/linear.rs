@@ -9,7 +9,7 @@ use crate::{
     ops::{self, Activation, Reads},
     transformer::Gradients,
 };
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 
 /// Names a linear layer of the transformer; [`AdapterSet`](crate::AdapterSet) is indexed by it.
 pub type LinearId = usize;
@@ -51,7 +51,7 @@ impl Linear {
     pub fn load_fused(layers: &[Keys], parts: &[usize], out_features: usize) -> Result<Self> {
         let (in_features, precision) = (parts.iter().sum(), layers[0].precision());
         let take = |keys: &Keys| keys.take("weight", &[out_features, in_features]);
-        let weight = Tensor::cat(&layers.iter().map(take).collect::<Result<Vec<_>>>()?, 0)?;
+        let weight = Tensor::cat(&of_one_type(layers.iter().map(take).collect::<Result<_>>()?)?, 0)?;
         let part = |(first, count)| ops::Weight::new(&weight.narrow(1, first, count)?, precision);
         let weights = ranges(parts).map(part).collect::<Result<_>>()?;
         let biases = layers.iter().map(|keys| keys.take_active("bias", &[out_features])).collect::<Result<Vec<_>>>()?;
@@ -234,6 +234,14 @@ impl Slot {
     fn of(self, y: &Tensor) -> Result<Tensor> {
         Ok(y.narrow(D::Minus1, self.first, self.count)?)
     }
+}
+
+/// As they are, or in f32 where they differ: some files hold the q, k and v of one block in several types.
+fn of_one_type(weights: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    if weights.iter().all(|weight| weight.dtype() == weights[0].dtype()) {
+        return Ok(weights);
+    }
+    Ok(weights.iter().map(|weight| weight.to_dtype(DType::F32)).collect::<candle_core::Result<_>>()?)
 }
 
 /// Start and width of each part.

@@ -83,8 +83,9 @@ impl Pipeline {
     /// adapters have for CLIP.
     pub fn start_from(&self, params: GenerateParams, conditioning: Conditioning, latents: PackedLatents) -> Result<Generation> {
         params.check()?;
-        self.make_room(Part::Transformer, &params.workload())?;
+        // Mounting looks at CLIP's layers, so before CLIP may leave.
         let Mounted { transformer: adapters, coverage, .. } = self.mount(&params.adapters)?;
+        self.make_room(Part::Transformer, &params.workload())?;
         let sigmas = self.scheduler.sigmas(params.steps, params.size);
         let modulations = self.modulations(&params, &conditioning, &adapters, &sigmas, latents.0.dim(0)?)?;
         Ok(Generation { params, conditioning, adapters, coverage, sigmas, modulations, latents, velocity: None, done: 0 })

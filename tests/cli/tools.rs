@@ -28,7 +28,12 @@ fn the_doctor_names_what_is_missing_and_a_cure() {
     assert_eq!(outcome.code, Some(1), "{outcome}");
     assert!(outcome.stdout.contains("tokenizer_2") && outcome.stdout.contains("bytes instead of"), "{outcome}");
     assert!(outcome.stdout.contains("--model"), "a cure: {outcome}");
-    assert_eq!(atelier(["doctor", "--model", "no/such/model"]).code, Some(1));
+    let outcome = atelier(["doctor", "--model", "no/such/model"]);
+    assert!(outcome.code == Some(1) && outcome.stdout.contains("no such folder"), "{outcome}");
+    // Why a file is refused, and not that it is no folder.
+    let adapter = "tests/fixtures/flux-mini/lora_impressionist.safetensors";
+    let outcome = atelier(["doctor", "--model", adapter]);
+    assert!(outcome.code == Some(1) && outcome.stdout.contains("give it as --adapter"), "{outcome}");
 }
 
 #[test]

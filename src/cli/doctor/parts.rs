@@ -36,9 +36,6 @@ impl Part {
 
 /// Every part with weights; `Err` says what is missing or damaged.
 pub fn all(model: &Path) -> Vec<Result<Part, String>> {
-    if !model.is_dir() {
-        return vec![Err(format!("{}: no such folder", model.display()))];
-    }
     let absent = OTHERS.iter().filter(|(_, file)| !model.join(file).is_file());
     let absent = absent.map(|(name, file)| Err(format!("{name}: {file} is missing")));
     WEIGHTS.iter().map(|name| read(model, name)).chain(absent).collect()

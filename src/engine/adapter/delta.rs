@@ -194,7 +194,9 @@ impl Form {
     fn shape(&self) -> (usize, usize) {
         match self {
             Self::Hadamard([first, _]) => first.shape(),
-            Self::Kronecker([first, second]) => (first.shape().0 * second.shape().0, first.shape().1 * second.shape().1),
+            Self::Kronecker([first, second]) => {
+                (first.shape().0.saturating_mul(second.shape().0), first.shape().1.saturating_mul(second.shape().1))
+            }
             Self::Whole(matrix) => (matrix.dims()[0], matrix.dims()[1]),
         }
     }

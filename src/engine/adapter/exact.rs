@@ -14,15 +14,16 @@ impl Delta {
             Update::Pair(pair) => return Ok(Ok(pair.clone())),
             Update::Product(product) => product,
         };
-        let (Some((b, a)), (outputs, inputs)) = (product.form.factored()?, self.update.shape()) else {
-            return Ok(Err(format!("its {} is whole, of full rank; `atelier merge` bakes it into a base model", self.kind())));
-        };
-        if a.dims()[0] >= outputs.min(inputs) {
-            let rank = a.dims()[0];
+        let whole = || format!("its {} is whole, of full rank; `atelier merge` bakes it into a base model", self.kind());
+        let Some(rank) = product.form.factored_rank() else { return Ok(Err(whole())) };
+        // Before they are made: factors of a rank beyond the layer's own can be larger than any memory.
+        let (outputs, inputs) = self.update.shape();
+        if rank >= outputs.min(inputs) {
             return Ok(Err(format!(
                 "as LoRA it would have rank {rank} in a layer of {inputs} to {outputs}; `atelier merge` bakes it into a base model"
             )));
         }
+        let Some((b, a)) = product.form.factored()? else { return Ok(Err(whole())) };
         let Product { rows, scale, .. } = product;
         let rows = rows.iter().map(|range| b.narrow(0, range.start, range.len())).collect::<candle_core::Result<Vec<_>>>()?;
         Ok(Ok(LoraPair { a, b: Tensor::cat(&rows, 0)?, scale: *scale }))
@@ -30,6 +31,17 @@ impl Delta {
 }
 
 impl Form {
+    /// The rank of [`Self::factored`].
+    fn factored_rank(&self) -> Option<usize> {
+        let (one, other) = match self {
+            Self::Hadamard([Factor::Low(_, first), Factor::Low(_, second)]) => (first.dims()[0], second.dims()[0]),
+            Self::Kronecker([first, Factor::Low(_, second)]) => (first.shape().1, second.dims()[0]),
+            Self::Kronecker([Factor::Low(_, first), Factor::Whole(second)]) => (first.dims()[0], second.dims()[0]),
+            _ => return None,
+        };
+        Some(one.saturating_mul(other))
+    }
+
     /// B and A; none where both factors are whole.
     fn factored(&self) -> Result<Option<(Tensor, Tensor)>> {
         match self {
@@ -80,7 +92,17 @@ mod tests {
             let (b, a) = form.factored().unwrap().unwrap();
             let difference = (b.matmul(&a).unwrap() - form.matrix().unwrap()).unwrap().abs().unwrap().max_all().unwrap();
             assert!(difference.to_scalar::<f32>().unwrap() < 1e-5, "{form:?}");
+            assert_eq!(form.factored_rank(), Some(a.dims()[0]), "{form:?}");
         }
         assert!(Form::Kronecker([whole(2, 2), whole(3, 3)]).factored().unwrap().is_none());
+    }
+
+    /// 131 kB that would be 4·10¹² numbers as a factor.
+    #[test]
+    fn factors_beyond_any_memory_are_never_made() {
+        let ones = |shape: (usize, usize)| Tensor::ones(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let form = Form::Kronecker([Factor::Whole(ones((1, 16384))), Factor::Low(ones((1, 16384)), ones((16384, 1)))]);
+        let delta = Delta { update: Update::Product(Product::new(form, 1.0)), magnitude: None };
+        assert!(delta.exact_pair().unwrap().unwrap_err().contains("rank 268435456"));
     }
 }

@@ -53,9 +53,12 @@ impl Adapter {
                 .push((PEFT_CONFIG.into(), "PEFT's configuration is not beside the file, so alpha is taken to be the rank".into()));
         }
         let scales = Scales::new(&metadata, config, file.alphas(), file.layout == Layout::Diffusers).map_err(refuse)?;
+        let any = !file.layers.is_empty();
         let modules = file.deltas(&scales).map_err(refuse)?;
         if modules.is_empty() {
-            return Err(refuse(file.nothing()));
+            // Layers that were neither placed nor left out: fused ones, of which no part moves.
+            let idle = any && file.left_out.is_empty();
+            return Err(refuse(if idle { "it changes nothing: every one of its products is zero".into() } else { file.nothing() }));
         }
         Ok(Self { name: name.to_owned(), layout: file.layout, modules, left_out: file.left_out, metadata })
     }
@@ -306,6 +309,9 @@ fn numbers(key: &str, view: &TensorView, device: &Device) -> Result<Tensor, Stri
         safetensors::Dtype::I64 => DType::I64,
         other => return Err(format!("{key} is stored as {other}; bf16, f16 and f32 are read")),
     };
+    if view.shape().contains(&0) {
+        return Err(format!("{key} has shape {:?}, which holds no number", view.shape()));
+    }
     let read = || -> candle_core::Result<(Tensor, f32)> {
         let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), device)?.to_dtype(DType::F32)?;
         // x·0 is 0 for every finite x and NaN for the others.

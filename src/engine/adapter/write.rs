@@ -121,6 +121,8 @@ impl Adapter {
         header.insert("format".into(), "pt".into());
         // diffusers refuses a file with alpha in both places, and reads kohya's and ComfyUI's names too.
         header.remove(header::KEY);
+        // Of the training; the scale is in B now, and alpha is the rank.
+        ["ss_network_dim", "ss_network_alpha"].iter().for_each(|key| drop(header.remove(*key)));
         match target {
             Target::Diffusers => {
                 header.insert(header::KEY.into(), header::write(pairs));
@@ -138,7 +140,7 @@ const KOHYA_HEADER: [(&str, &str); 5] = [
     ("ss_network_module", "networks.lora_flux"),
     ("modelspec.sai_model_spec", "1.0.1"),
     ("modelspec.architecture", "flux-1-dev/lora"),
-    ("modelspec.implementation", "diffusers"),
+    ("modelspec.implementation", "https://github.com/black-forest-labs/flux"),
 ];
 
 /// The same file with its header's keys in order: safetensors writes metadata out of a hash map, and the same adapter must be the same bytes.

@@ -6,7 +6,10 @@ use super::{
     file::TensorFile,
     read_json,
 };
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    text_encoder::{ClipConfig, T5Config},
+};
 use candle_core::Device;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -23,7 +26,7 @@ pub struct Assembly {
     parts: BTreeMap<&'static str, Place>,
     /// The folder with `tokenizer` and `tokenizer_2`.
     pub tokenizers: PathBuf,
-    /// And with `scheduler`, if it has one.
+    /// The model's own folder, if it has `scheduler` in it.
     scheduler: Option<PathBuf>,
 }
 
@@ -32,6 +35,14 @@ enum Place {
     File(PathBuf, Found),
     /// A part's folder below this one, in diffusers layout.
     Folder(PathBuf),
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(path, _) | Self::Folder(path) => path,
+        }
+    }
 }
 
 /// Files that were chosen for parts, and the folder of a model in diffusers layout that has what no file does.
@@ -73,21 +84,43 @@ impl Assembly {
             super::model::check_model_folder(folder)?;
         }
         folders(folder, &PARTS, &mut parts);
-        beside(path, folder, &mut parts)?;
+        let unreadable = beside(path, folder, &mut parts)?;
         if let Some(base) = &chosen.base {
             folders(base, &[CLIP, T5, VAE], &mut parts);
         }
         if let Some(missing) = PARTS.into_iter().find(|part| !parts.contains_key(part)) {
-            return Err(Error::model(path, missing_part(missing)));
+            return Err(Error::model(path, format!("{}{}", missing_part(missing), among(&unreadable))));
         }
         let has_words = |folder: &&Path| folder.join("tokenizer").is_dir() && folder.join("tokenizer_2").is_dir();
         let rest = || std::iter::once(folder).chain(chosen.base.as_deref());
         let tokenizers = rest().find(has_words).ok_or_else(|| {
             Error::model(path, "the tokenizers of CLIP and T5 are missing: put the folders tokenizer and tokenizer_2 of FLUX.1 beside the file, or give --base DIR, a FLUX.1 folder in diffusers layout")
         })?;
-        let scheduler = rest().find(|folder| folder.join("scheduler").is_dir()).map(Path::to_owned);
+        // Not the base's: FLUX.1-schnell beside FLUX.1-dev's encoders still has steps that are not shifted.
+        let scheduler = Some(folder).filter(|folder| folder.join("scheduler").is_dir()).map(Path::to_owned);
         let name = path.file_stem().filter(|_| path.is_file()).or_else(|| folder.file_name()).unwrap_or(path.as_os_str());
-        Ok(Self { name: name.to_string_lossy().into_owned(), parts, tokenizers: tokenizers.to_owned(), scheduler })
+        let whole = Self { name: name.to_string_lossy().into_owned(), parts, tokenizers: tokenizers.to_owned(), scheduler };
+        whole.check_widths()?;
+        Ok(whole)
+    }
+
+    /// That the encoders are this transformer's: CLIP-G has CLIP-L's keys.
+    fn check_widths(&self) -> Result<()> {
+        let transformer: crate::transformer::Config = self.config(TRANSFORMER)?;
+        let clip = self.config::<ClipConfig>(CLIP)?.hidden_size;
+        let t5 = self.config::<T5Config>(T5)?.d_model;
+        for (part, has, wanted) in [(CLIP, clip, transformer.pooled_projection_dim), (T5, t5, transformer.joint_attention_dim)] {
+            if has != wanted {
+                let problem = format!(
+                    "{} is {has} wide in {}, but the transformer reads {wanted}; choose another with {}",
+                    in_words(part),
+                    self.place(part)?.0.path().display(),
+                    flag(part)
+                );
+                return Err(Error::model(&self.name, problem));
+            }
+        }
+        Ok(())
     }
 
     pub fn part(&self, part: &str, device: &Device) -> Result<Checkpoint> {
@@ -150,20 +183,24 @@ fn folders(folder: &Path, wanted: &[&'static str], parts: &mut BTreeMap<&'static
     }
 }
 
-/// Looks for what is missing in the files beside, by their content. Of two that have the same part, a person must choose.
-fn beside(path: &Path, folder: &Path, parts: &mut BTreeMap<&'static str, Place>) -> Result<()> {
+/// Looks for what is missing in the files beside, by their content. Of two that have the same part, a person must choose. Returns what was
+/// wrong with those that could not be read.
+fn beside(path: &Path, folder: &Path, parts: &mut BTreeMap<&'static str, Place>) -> Result<Vec<Error>> {
     let missing: Vec<&'static str> = PARTS.into_iter().filter(|part| !parts.contains_key(part)).collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.retain(|file| file != path && file.is_file() && file.extension().is_some_and(|end| end == "safetensors" || end == "gguf"));
     files.sort();
-    let mut found = BTreeMap::<&str, Vec<(PathBuf, Found)>>::new();
-    for file in files {
-        // Another file's damage is nobody's concern unless it is asked for.
-        for (part, place) in recognised(&file).unwrap_or_default() {
-            found.entry(part).or_default().push((file.clone(), place));
+    let (mut found, mut unreadable) = (BTreeMap::<&str, Vec<(PathBuf, Found)>>::new(), Vec::new());
+    for path in files {
+        match TensorFile::open(&path) {
+            Ok(file) => {
+                contents::parts(&file).into_iter().for_each(|(part, place)| found.entry(part).or_default().push((path.clone(), place)))
+            }
+            // Another file's damage is nobody's concern unless a part is missing.
+            Err(error) => unreadable.push(error),
         }
     }
     for part in missing {
@@ -178,7 +215,12 @@ fn beside(path: &Path, folder: &Path, parts: &mut BTreeMap<&'static str, Place>)
             }
         }
     }
-    Ok(())
+    Ok(unreadable)
+}
+
+/// What could not be read among the files that were looked through.
+fn among(unreadable: &[Error]) -> String {
+    unreadable.iter().map(|error| format!("; one beside it cannot be read: {error}")).collect()
 }
 
 fn missing_part(part: &str) -> String {

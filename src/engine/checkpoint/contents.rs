@@ -1,6 +1,6 @@
 //! What is in a file, by its keys: parts of FLUX.1, or something else that people mistake for it.
 
-use super::{file::TensorFile, names::Names};
+use super::{file::TensorFile, names::Names, tensors::count_after};
 use std::collections::BTreeMap;
 
 /// The parts of a model, by the names of their folders.
@@ -78,7 +78,7 @@ pub fn parts(file: &TensorFile) -> BTreeMap<&'static str, Found> {
 }
 
 fn levels(file: &TensorFile, prefix: &str) -> usize {
-    (1..).take_while(|level| file.entries().contains_key(&format!("{prefix}decoder.up.{level}.block.0.conv1.weight"))).count() + 1
+    count_after(file.entries().keys(), &format!("{prefix}decoder.up."))
 }
 
 /// Keys of what is no FLUX.1, and what it is.

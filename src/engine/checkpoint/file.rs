@@ -75,6 +75,8 @@ impl TensorFile {
 pub fn parse(bytes: &[u8]) -> std::result::Result<Head, String> {
     match bytes {
         [b'G', b'G', b'U', b'F', ..] => gguf::parse(bytes),
+        // The length of a safetensors header may be any bytes; what follows it cannot.
+        [_, _, _, _, _, _, _, _, b'{', ..] => safetensors::parse(bytes),
         [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..] => {
             Err("a pickle of PyTorch's, which could run anything; get the safetensors file".into())
         }

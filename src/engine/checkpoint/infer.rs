@@ -25,9 +25,7 @@ fn transformer(tensors: &Tensors) -> Result<Value> {
     let [_, joint] = shape(tensors, "context_embedder.weight")?;
     let [_, pooled] = shape(tensors, "time_text_embed.text_embedder.linear_1.weight")?;
     let [head] = shape(tensors, "transformer_blocks.0.attn.norm_q.weight")?;
-    // A block of which one layer is missing still counts, so that the layer is missed when it is asked for.
-    let blocks =
-        |name: &str, norm: &str| count(|i| ["attn.to_q", norm].iter().any(|layer| tensors.has(&format!("{name}.{i}.{layer}.weight"))));
+    let blocks = |name: &str, norm: &str| tensors.count(|i| format!("{name}.{i}.{norm}.weight"));
     Ok(json!({
         "in_channels": channels,
         "num_layers": blocks("transformer_blocks", "norm1.linear"),
@@ -57,7 +55,7 @@ fn clip(tensors: &Tensors) -> Result<Value> {
         "vocab_size": vocab,
         "hidden_size": width,
         "intermediate_size": inner,
-        "num_hidden_layers": count(|i| tensors.has(&format!("{outer}encoder.layers.{i}.mlp.fc1.weight"))),
+        "num_hidden_layers": tensors.count(|i| format!("{outer}encoder.layers.{i}.mlp.fc1.weight")),
         "num_attention_heads": width / HEAD,
         "max_position_embeddings": positions,
         "hidden_act": "quick_gelu",
@@ -77,7 +75,7 @@ fn t5(tensors: &Tensors) -> Result<Value> {
         "d_model": width,
         "d_kv": attention / heads.max(1),
         "d_ff": inner,
-        "num_layers": count(|i| tensors.has(&format!("encoder.block.{i}.layer.0.SelfAttention.q.weight"))),
+        "num_layers": tensors.count(|i| format!("encoder.block.{i}.layer.0.SelfAttention.q.weight")),
         "num_heads": heads,
         "relative_attention_num_buckets": buckets,
         "layer_norm_epsilon": 1e-6,
@@ -86,12 +84,12 @@ fn t5(tensors: &Tensors) -> Result<Value> {
 }
 
 fn vae(tensors: &Tensors) -> Result<Value> {
-    let levels = count(|i| tensors.has(&format!("encoder.down_blocks.{i}.resnets.0.conv1.weight")));
+    let levels = tensors.count(|i| format!("encoder.down_blocks.{i}.resnets.0.conv1.weight"));
     let width = |i: usize| shape::<4>(tensors, &format!("encoder.down_blocks.{i}.resnets.0.conv1.weight")).map(|[width, ..]| width);
     let [_, latent, ..] = shape::<4>(tensors, "decoder.conv_in.weight")?;
     Ok(json!({
         "block_out_channels": (0..levels).map(width).collect::<Result<Vec<_>>>()?,
-        "layers_per_block": count(|i| tensors.has(&format!("encoder.down_blocks.0.resnets.{i}.conv1.weight"))),
+        "layers_per_block": tensors.count(|i| format!("encoder.down_blocks.0.resnets.{i}.conv1.weight")),
         "latent_channels": latent,
         "norm_num_groups": 32,
         "scaling_factor": 0.3611,
@@ -102,11 +100,6 @@ fn vae(tensors: &Tensors) -> Result<Value> {
         "down_block_types": vec!["DownEncoderBlock2D"; levels],
         "up_block_types": vec!["UpDecoderBlock2D"; levels],
     }))
-}
-
-/// How many there are, from 0 on without a gap.
-fn count(is_there: impl Fn(usize) -> bool) -> usize {
-    (0..).take_while(|i| is_there(*i)).count()
 }
 
 fn shape<const N: usize>(tensors: &Tensors, key: &str) -> Result<[usize; N]> {

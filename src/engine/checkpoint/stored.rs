@@ -140,8 +140,12 @@ impl Stored<'_> {
     fn quant_state(&self) -> Result<(&'static str, QuantState)> {
         for code in ["nf4", "fp4"] {
             if let Some((file, entry)) = (self.find)(&format!("{}{QUANT_STATE}{code}", self.key)) {
-                let state = serde_json::from_slice(file.bytes(entry));
-                return Ok((code, state.map_err(|e| self.refuse(format!("has a state of bitsandbytes that cannot be read: {e}")))?));
+                let state: QuantState = serde_json::from_slice(file.bytes(entry))
+                    .map_err(|e| self.refuse(format!("has a state of bitsandbytes that cannot be read: {e}")))?;
+                if state.shape.iter().try_fold(1, |count: usize, side| count.checked_mul(*side)).is_none() {
+                    return Err(self.refuse(format!("has a state of bitsandbytes with the shape {:?}, which no memory holds", state.shape)));
+                }
+                return Ok((code, state));
             }
         }
         Err(self.refuse("is stored as U8, but no state of bitsandbytes' NF4 lies beside it"))

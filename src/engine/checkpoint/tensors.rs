@@ -45,6 +45,14 @@ impl Tensors {
         self.names.place(key).is_some_and(|place| self.keys.contains_key(&place.key))
     }
 
+    /// How many there are of what `key` names by number: one more than the highest number in the part's keys, so that a gap is missed when it
+    /// is asked for.
+    pub fn count(&self, key: impl Fn(usize) -> String) -> usize {
+        let [first, second] = [0, 1].map(|number| self.names.place(&key(number)).map(|place| place.key).unwrap_or_default());
+        let before = first.bytes().zip(second.bytes()).take_while(|(one, other)| one == other).count();
+        count_after(self.keys.keys(), &first[..before])
+    }
+
     /// Of the whole layer that holds the tensor.
     pub fn shape(&self, key: &str) -> Result<Vec<usize>> {
         self.stored(&self.place(key)?, |stored| stored.shape())
@@ -114,6 +122,13 @@ impl Tensors {
         let file = &self.files[*self.keys.get(key)?];
         Some((file, file.entries().get(&format!("{}{key}", self.prefix))?))
     }
+}
+
+/// One more than the highest number that follows `before` in these keys.
+pub fn count_after<'a>(keys: impl Iterator<Item = &'a String>, before: &str) -> usize {
+    // Four digits are no block's: a made-up number must not make a configuration of millions.
+    let number = |key: &String| key.strip_prefix(before)?.split('.').next().filter(|digits| digits.len() < 4)?.parse::<usize>().ok();
+    keys.filter_map(number).max().map_or(0, |highest| highest + 1)
 }
 
 /// First row and count of what makes up a tensor of `shape` out of one of shape `whole`; none if they do not belong together.

@@ -57,7 +57,7 @@ impl Linear {
         for (weight, (part, width)) in self.weights.iter().zip(ranges(&widths)) {
             for first in (0..width).step_by(COLUMNS) {
                 let count = COLUMNS.min(width - first);
-                let identity = Tensor::eye(width, DType::F32, delta.device())?.narrow(0, first, count)?.contiguous()?;
+                let identity = Tensor::eye(count, DType::F32, delta.device())?.pad_with_zeros(1, first, width - first - count)?;
                 // (in, out) -> (out, in)
                 let weight =
                     ops::linear(&(&identity).into(), weight, None)?.to_dtype(DType::F32)?.narrow(1, slot.first, slot.count)?.t()?;

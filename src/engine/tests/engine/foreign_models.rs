@@ -76,9 +76,12 @@ fn schnell_has_no_guidance_and_its_own_schedule() {
     for folder in ["tokenizer", "tokenizer_2"] {
         copy(&Path::new(crate::fixtures::MODEL).join(folder), &with_words.path().join(folder));
     }
-    for (file, dynamic) in [("schnell.safetensors", false), ("bfl/flux.safetensors", true)] {
-        let model = model(file, Chosen { base: Some(with_words.path().into()), ..chosen() }).unwrap();
-        assert_eq!(engine::scheduler::Scheduler::load(&model).unwrap().use_dynamic_shifting, dynamic, "{file}");
+    // Beside a base with a schedule of its own, which is not this file's, and one without.
+    for base in [Path::new(crate::fixtures::MODEL), with_words.path()] {
+        for (file, dynamic) in [("schnell.safetensors", false), ("bfl/flux.safetensors", true)] {
+            let model = model(file, Chosen { base: Some(base.into()), ..chosen() }).unwrap();
+            assert_eq!(engine::scheduler::Scheduler::load(&model).unwrap().use_dynamic_shifting, dynamic, "{file}");
+        }
     }
 }
 
@@ -173,6 +176,10 @@ fn files_beside_are_found_by_what_is_in_them() {
     let base = Chosen { base: None, ..Chosen::default() };
     let sentence = refusal(Model::open(&folder.path().join("a.safetensors"), &base));
     assert!(sentence.contains("T5 is missing") && sentence.contains("--t5"), "{sentence}");
+    fs::write(folder.path().join("t5xxl.safetensors"), b"cut off").unwrap();
+    let sentence = refusal(Model::open(&folder.path().join("a.safetensors"), &base));
+    assert!(sentence.contains("T5 is missing") && sentence.contains("t5xxl.safetensors: truncated"), "{sentence}");
+    fs::remove_file(folder.path().join("t5xxl.safetensors")).unwrap();
     put("gguf/t5-Q8_0.gguf", "d.gguf");
     for words in ["tokenizer", "tokenizer_2"] {
         copy(&Path::new(crate::fixtures::MODEL).join(words), &folder.path().join(words));
@@ -188,6 +195,9 @@ fn files_beside_are_found_by_what_is_in_them() {
     assert!(sentence.contains("both") && sentence.contains("choose one with --t5"), "{sentence}");
     let sentence = refusal(Model::open(&folder.path().join("b.safetensors"), &base));
     assert!(sentence.contains("a VAE is in it, but no transformer"), "{sentence}");
+    let wide = Chosen { clip: Some(Path::new(crate::fixtures::MODEL).join("text_encoder/model.safetensors")), ..chosen() };
+    let sentence = refusal(Model::open(&folder.path().join("a.safetensors"), &wide));
+    assert!(sentence.contains("CLIP is 128 wide") && sentence.contains("the transformer reads 64"), "{sentence}");
     let mixed = Chosen { clip: Some(path("models/bfl/t5xxl.safetensors")), ..base };
     let sentence = refusal(Model::open(&folder.path().join("a.safetensors"), &mixed));
     assert!(sentence.contains("CLIP is expected here, but T5 is in it"), "{sentence}");
@@ -198,12 +208,13 @@ fn files_beside_are_found_by_what_is_in_them() {
 fn damaged_and_foreign_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("flux1-dev.safetensors");
-    let open = |bytes: &[u8]| {
+    let load = |bytes: &[u8]| {
         fs::write(&file, bytes).unwrap();
-        let sentence = refusal(
-            Model::open(&file, &chosen())
-                .and_then(|model| Transformer::from_checkpoint(&model.part("transformer", &Device::Cpu)?, Precision::F32)),
-        );
+        Model::open(&file, &chosen())
+            .and_then(|model| Transformer::from_checkpoint(&model.part("transformer", &Device::Cpu)?, Precision::F32))
+    };
+    let open = |bytes: &[u8]| {
+        let sentence = refusal(load(bytes));
         assert!(sentence.contains("flux1-dev.safetensors"), "{sentence}");
         sentence
     };
@@ -227,11 +238,34 @@ fn damaged_and_foreign_files_are_refused() {
     let sentence = open(&tensors(&["double_blocks.0.img_attn.qkv.weight"]));
     assert!(sentence.contains("img_in.weight is missing"), "{sentence}");
     assert!(open(&without(&whole, "single_blocks.0.linear1.weight")).contains("single_blocks.0.linear1.weight"));
+    // A block that is missing altogether, before one that is not.
+    let sentence = open(&with_one(&whole, "single_blocks.2.linear1.bias"));
+    assert!(sentence.contains("tensor single_blocks.1.") && sentence.contains("is missing"), "{sentence}");
+    // A length of the header that looks like a pickle, or like a page.
+    for start in [[0x80, 2], [b'<', 0]] {
+        assert!(load(&padded_to(&whole, u16::from_le_bytes(start))).is_ok(), "{start:?}");
+    }
     let nf4 = fs::read(path("models/nf4_file.safetensors")).unwrap();
     let key = "model.diffusion_model.double_blocks.0.img_mlp.0.weight.quant_state.bitsandbytes__nf4";
     assert!(open(&without(&nf4, key)).contains("no state of bitsandbytes' NF4 lies beside it"));
     let key = "model.diffusion_model.double_blocks.0.img_mlp.0.weight.absmax";
     assert!(open(&without(&nf4, key)).contains("has no double_blocks.0.img_mlp.0.weight.absmax beside it"));
+}
+
+/// The same file with one number more.
+fn with_one(file: &[u8], key: &str) -> Vec<u8> {
+    let tensors = safetensors::SafeTensors::deserialize(file).unwrap();
+    let one = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap();
+    safetensors::serialize(tensors.iter().chain([(key, one)]), None).unwrap()
+}
+
+/// The same file with spaces after its header, until its length ends in these two bytes.
+fn padded_to(file: &[u8], end: u16) -> Vec<u8> {
+    let (length, rest) = file.split_first_chunk::<8>().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let padded = header.len() + usize::from(end.wrapping_sub(header.len() as u16));
+    let spaces = vec![b' '; padded - header.len()];
+    [&(padded as u64).to_le_bytes(), header, &spaces, data].concat()
 }
 
 /// The same file without one tensor.
