@@ -57,9 +57,7 @@ fn Signed(member: Member) -> impl IntoView {
     view! {
         <details class="account">
             <summary aria-label=label>
-                <span class="initial" aria-hidden="true">
-                    {initial}
-                </span>
+                <span class="initial" data-initial=initial></span>
                 <span class="account-name">{username.clone()}</span>
             </summary>
             <div class="account-menu">
