@@ -317,7 +317,9 @@ async fn each_user_has_a_share_of_the_disk_and_of_time() {
     }
     refused.expect("the disk has an end").refused(409, "storage");
     let large = |size: usize| multipart::Form::new().part("files", multipart::Part::bytes(vec![7; size]).file_name("a.png"));
-    ada.upload("/upload/dataset", large(4 << 20)).await.refused(413, "your storage");
+    // A little more than is left, so that all of it is on its way before the refusal comes back.
+    let left = (3 << 20) - site.state.jobs.store.bytes_of(&Owner::user(ADA.id)).await.unwrap() as usize;
+    ada.upload("/upload/dataset", large(left + 1)).await.refused(413, "your storage");
     ada.call("delete_dataset", &format!("id={set}")).await.ok();
     ada.call("use_sample_set", "name=mucha").await.ok();
     bob.call("use_sample_set", "name=mucha").await.ok();
