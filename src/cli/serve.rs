@@ -24,9 +24,9 @@ const EXAMPLES: &str = "Examples:
   OAUTH_CLIENT_ID=… OAUTH_CLIENT_SECRET=… atelier serve --host 0.0.0.0 --public-url https://atelier.example
 
 With OAUTH_CLIENT_ID people sign in with Hugging Face, or with the provider at OPENID_PROVIDER_URL, and each sees their own work; a Space
-with `hf_oauth: true` and `hf_oauth_scopes: [contribute-repos]` sets all of it. The app's redirect address is https://…/sign-in/callback. OAUTH_SCOPES are the permissions asked for,
-ATELIER_OWNERS the usernames that see everybody's work [default: who made the Space], ATELIER_SECRET what cookies are encrypted with
-[default: made of OAUTH_CLIENT_SECRET].
+with `hf_oauth: true` and `hf_oauth_scopes: [contribute-repos]` sets all of it. The app's redirect address is
+https://…/sign-in/callback. OAUTH_SCOPES are the permissions asked for, ATELIER_OWNERS the usernames that see everybody's work
+[default: who made the Space], ATELIER_SECRET what cookies are encrypted with [default: made of OAUTH_CLIENT_SECRET].
 
 Scripts find the HTTP API at /api. Without a token only a server on this machine's own address answers them; `atelier token create`
 makes one, or ATELIER_API_TOKENS brings some along.
