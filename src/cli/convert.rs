@@ -7,26 +7,37 @@ use super::{
     progress,
 };
 use anyhow::Result;
+use clap::Args;
 use engine::{
     Adapter, Device, GenerateParams, Model, Pipeline, Size, Tensor,
     checkpoint::Chosen,
     convert::{Conversion, Converted, Form, LayerError},
     memory::Sizes,
 };
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+/// Where the model goes, and how it is told.
+#[derive(Args, Debug)]
+pub struct Output {
+    /// The folder or file to write
+    #[arg(long, short, value_name = "DIR|FILE")]
+    pub out: PathBuf,
+    /// Print what was written as JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// A conversion as the command line has it.
 pub struct Wanted<'a> {
     pub model: &'a ModelArguments,
     pub form: Form,
-    pub out: &'a Path,
+    pub output: &'a Output,
     pub adapters: Vec<(Arc<Adapter>, f64)>,
-    pub json: bool,
 }
 
 /// Writes the model, loads what was written, and says how it went.
 pub fn run(wanted: &Wanted) -> Result<()> {
-    let Wanted { form, out, .. } = *wanted;
+    let (form, out) = (wanted.form, &wanted.output.out);
     match form.ending() {
         Some(ending) if out.extension().is_none_or(|end| end != ending) => {
             return Err(usage(format!("--out {}: {form} is a file that ends in .{ending}", out.display())));
@@ -53,7 +64,7 @@ fn reopened(wanted: &Wanted) -> Result<Model> {
     let chosen = wanted.model.chosen();
     let base = chosen.base.clone().or_else(|| Some(wanted.model.path()).filter(|path| path.is_dir()));
     let chosen = if wanted.form.is_file() { Chosen { base, ..chosen } } else { Chosen::default() };
-    Ok(Model::open(wanted.out, &chosen)?)
+    Ok(Model::open(&wanted.output.out, &chosen)?)
 }
 
 /// Between the latents that both models end with, from one noise and prompt.
@@ -74,16 +85,16 @@ fn latent_cosine(model: Model, written: Model) -> Result<f64> {
 }
 
 fn report(wanted: &Wanted, converted: &Converted, cosine: Option<f64>) -> Result<()> {
-    if wanted.json {
+    if wanted.output.json {
         let layers: Vec<_> =
             converted.errors.iter().map(|one| serde_json::json!({"part": one.part, "layer": one.layer, "error": one.error})).collect();
         return output::say_json(&serde_json::json!({
-            "out": wanted.out, "form": wanted.form.name(), "bytes": converted.bytes, "layers": layers, "latent_cosine": cosine,
+            "out": &wanted.output.out, "form": wanted.form.name(), "bytes": converted.bytes, "layers": layers, "latent_cosine": cosine,
             "baked": converted.baked, "left_out": converted.left_out,
         }));
     }
     table(&converted.errors)?;
-    say(format_args!("{}: {}, {:.1} MiB", wanted.out.display(), wanted.form, converted.bytes as f64 / f64::from(1 << 20)))?;
+    say(format_args!("{}: {}, {:.1} MiB", wanted.output.out.display(), wanted.form, converted.bytes as f64 / f64::from(1 << 20)))?;
     if !wanted.adapters.is_empty() {
         say(format_args!("{} modules baked in", converted.baked))?;
     }

@@ -3,13 +3,13 @@
 use super::{
     adapters,
     arguments::ModelArguments,
-    convert::{self, Wanted},
+    convert::{self, Output, Wanted},
     fault::usage,
 };
 use anyhow::Result;
 use clap::Args;
 use engine::{Device, convert::Form};
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 const EXAMPLES: &str = "Examples:
   atelier merge --adapter out/mucha:0.8 --out flux-mini-mucha
@@ -29,20 +29,16 @@ pub struct Arguments {
     /// What to make of it
     #[arg(long = "to", default_value_t = Form::Bf16, value_name = "bf16|nf4|int8|fp8|q8_0|q6_k|q5_k|q5_0|q4_k|q4_0|f16")]
     form: Form,
-    /// The folder or file to write
-    #[arg(long, short, value_name = "DIR|FILE")]
-    out: PathBuf,
-    /// Print what was written as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let Arguments { model, form, out, json, .. } = arguments;
+    let Arguments { model, form, output, .. } = arguments;
     let adapters = arguments.adapters.iter().map(|wanted| wanted.read(&Device::Cpu)).collect::<Result<Vec<_>>>()?;
     if adapters.iter().all(|(_, strength)| *strength == 0.0) {
         return Err(usage("--adapter: at strength 0 nothing would be baked in"));
     }
-    convert::run(&Wanted { model, form: *form, out, adapters, json: *json })?;
+    convert::run(&Wanted { model, form: *form, output, adapters })?;
     Ok(ExitCode::SUCCESS)
 }

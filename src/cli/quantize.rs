@@ -2,12 +2,12 @@
 
 use super::{
     arguments::ModelArguments,
-    convert::{self, Wanted},
+    convert::{self, Output, Wanted},
 };
 use anyhow::Result;
 use clap::Args;
 use engine::convert::Form;
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 const EXAMPLES: &str = "Examples:
   atelier quantize --model /models/FLUX.1-dev --to nf4 --out /models/flux-nf4
@@ -25,16 +25,12 @@ pub struct Arguments {
     /// What to make of it
     #[arg(long = "to", value_name = "nf4|int8|fp8|q8_0|q6_k|q5_k|q5_0|q4_k|q4_0|f16|bf16")]
     form: Form,
-    /// The folder or file to write
-    #[arg(long, short, value_name = "DIR|FILE")]
-    out: PathBuf,
-    /// Print what was written as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let Arguments { model, form, out, json } = arguments;
-    convert::run(&Wanted { model, form: *form, out, adapters: Vec::new(), json: *json })?;
+    let Arguments { model, form, output } = arguments;
+    convert::run(&Wanted { model, form: *form, output, adapters: Vec::new() })?;
     Ok(ExitCode::SUCCESS)
 }
